@@ -1,0 +1,159 @@
+"""Checks of what users hand to `CallPyBack`: each refusal names the parameter, the value, and the way out."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NoReturn
+
+from callpyback.core.variable_extraction import TracingVariableExtractor
+from callpyback.errors import ConfigurationError, nearest
+
+
+def _refuse(parameter: str, value: Any, expected: str) -> NoReturn:
+    message = f"{parameter}={_shown(value)} ({type(value).__name__}): expected {expected}"
+    raise ConfigurationError(message)
+
+
+def _shown(value: Any) -> str:
+    from callpyback.core.safe_repr import safe_repr  # noqa: PLC0415 - only when something is wrong
+
+    return safe_repr(value)
+
+
+def refuse_unknown_keywords(function: Callable[..., Any], given: Iterable[str]) -> None:
+    """Raise Python's own TypeError for an unknown keyword, with the nearest known name."""
+    known = [name for name in inspect.signature(function).parameters if name != "self"]
+    for name in given:
+        if name not in known:
+            hint = nearest(name, known)
+            message = f"CallPyBack() got an unexpected keyword argument {name!r}{hint}; known: {', '.join(known)}"
+            raise TypeError(message)
+
+
+def refuse_unavailable(max_execution_time: Any, enable_async_observers: Any) -> None:
+    """Refuse what this version does not do yet, rather than pretend."""
+    if max_execution_time is not None:
+        _refuse("max_execution_time", max_execution_time, "None: deadlines are not available in this version")
+    if enable_async_observers is not False:
+        _refuse(
+            "enable_async_observers",
+            enable_async_observers,
+            "False: background delivery is not available in this version; an observer with `async def update` is "
+            "awaited around coroutines without it",
+        )
+
+
+def checked_observers(observers: Any) -> list[Any]:
+    """Return the observers as a list."""
+    if inspect.isroutine(observers):
+        _refuse("observers", observers, "observers, not the function to decorate: write @CallPyBack() with parentheses")
+    looks_alone = callable(getattr(observers, "update", None)) and hasattr(observers, "priority")
+    if isinstance(observers, str | bytes | type) or looks_alone or not _is_iterable(observers):
+        _refuse("observers", observers, "a list of observers, such as observers=[MetricsObserver()]")
+    return _listed("observers", observers, "a list of observers")
+
+
+def checked_variable_names(names: Any) -> tuple[str, ...]:
+    """Return the names as a tuple."""
+    expected = 'a list of names, such as variable_names=["total"]'
+    if isinstance(names, str | bytes) or not _is_iterable(names):
+        _refuse("variable_names", names, expected)
+    listed = _listed("variable_names", names, expected)
+    for name in listed:
+        if not isinstance(name, str) or not name.isidentifier():
+            _refuse("variable_names", names, f"{expected}; {_shown(name)} is no name")
+    return tuple(dict.fromkeys(listed))
+
+
+def checked_exception_classes(classes: Any) -> tuple[type[Exception], ...]:
+    """Return the classes as a tuple."""
+    expected = "Exception subclasses, such as exception_classes=(ValueError,)"
+    if isinstance(classes, type):
+        classes = (classes,)
+    if isinstance(classes, str | bytes) or not _is_iterable(classes):
+        _refuse("exception_classes", classes, expected)
+    listed = _listed("exception_classes", classes, expected)
+    for cls in listed:
+        if not (isinstance(cls, type) and issubclass(cls, BaseException)):
+            _refuse("exception_classes", classes, f"{expected}; {_shown(cls)} is no exception class")
+        if not issubclass(cls, Exception):
+            _refuse("exception_classes", classes, f"{expected}; {cls.__name__} belongs to the program, not to handlers")
+    return tuple(listed)
+
+
+def checked_count(parameter: str, value: Any) -> int:
+    """Return a whole number of at least one."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        _refuse(parameter, value, "a whole number of at least 1")
+    return value
+
+
+def checked_time_source(source: Any) -> Any:
+    """Return the source; its readings are guarded, so only its shape is checked."""
+    if source is None:
+        return None
+    if isinstance(source, type):
+        _refuse("time_source", source, f"an instance, got the class; did you mean {source.__name__}()?")
+    if not callable(getattr(source, "now", None)):
+        _refuse("time_source", source, "an object with now() in seconds, such as MockTimeSource()")
+    return source
+
+
+def checked_extractor(extractor: Any) -> Any:
+    """Return the extractor, the best one for this Python by default."""
+    if extractor is None:
+        return TracingVariableExtractor()
+    if isinstance(extractor, type):
+        _refuse("variable_extractor", extractor, f"an instance, got the class; did you mean {extractor.__name__}()?")
+    for name in ("setup_extraction", "extract_variables"):
+        if not callable(getattr(extractor, name, None)):
+            _refuse("variable_extractor", extractor, f"an object with {name}(); this one lacks it")
+    return extractor
+
+
+def checked_error_handler(handler: Any) -> Any:
+    """Return the handler."""
+    if handler is None:
+        return None
+    if isinstance(handler, type):
+        _refuse("error_handler", handler, f"an instance, got the class; did you mean {handler.__name__}()?")
+    if not callable(getattr(handler, "handle_error", None)):
+        _refuse("error_handler", handler, "an object with handle_error(error, context)")
+    return handler
+
+
+def checked_metadata(metadata: Any) -> Mapping[str, Any]:
+    """Return a read-only copy."""
+    if metadata is None:
+        return types.MappingProxyType({})
+    if not isinstance(metadata, Mapping) or not all(isinstance(key, str) for key in metadata):
+        _refuse("metadata", metadata, "a mapping with names as keys, such as metadata={'team': 'shop'}")
+    return types.MappingProxyType(dict(metadata))
+
+
+def refuse_undecoratable(target: Any) -> None:
+    """Refuse classes, and what can't be called."""
+    if isinstance(target, type):
+        message = (
+            f"CallPyBack can't decorate the class {target.__name__}: isinstance and inheritance would break; "
+            f"decorate its methods, such as __init__ or __call__, one by one"
+        )
+        raise ConfigurationError(message)
+    if not callable(target):
+        hint = "; put @CallPyBack() below the other decorator" if hasattr(target, "__get__") else ""
+        message = f"CallPyBack can't decorate {_shown(target)} ({type(target).__name__}): expected a callable{hint}"
+        raise ConfigurationError(message)
+
+
+def _is_iterable(value: Any) -> bool:
+    return isinstance(value, Iterable)
+
+
+def _listed(parameter: str, values: Any, expected: str) -> list[Any]:
+    try:
+        return list(values)
+    except Exception as error:
+        message = f"{parameter}={_shown(values)}: expected {expected}, but going through it raised {error!r}"
+        raise ConfigurationError(message) from error

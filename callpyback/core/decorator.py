@@ -1,0 +1,281 @@
+"""`CallPyBack`: check the configuration, wrap callables, hold the observers they share."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import types
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from callpyback.core import configuration
+from callpyback.core.forks import reset_after_fork
+from callpyback.core.handle import FunctionHandle, found, named_apart, refuse_twice
+from callpyback.core.policy import ErrorPolicy
+from callpyback.core.proxies import observed_callable
+from callpyback.core.registration import Registration, ordered
+from callpyback.core.time_sources import SystemTimeSource, clocks_of
+from callpyback.errors import NO_VALUE, ConfigurationError
+
+T = TypeVar("T")
+
+_HOOKS = ("on_call", "on_success", "on_failure", "on_completion", "on_error")
+
+
+class CallPyBack:
+    """Decorates callables so that observers see, and may steer, every call.
+
+    One instance may decorate many functions; its observers watch them all. What is decorated stays what it was:
+    same kind, signature, name, pickling. With nobody listening it costs what an empty wrapper costs.
+
+    Args:
+        observers: Who is told; the highest priority first, equal priorities in this order.
+        variable_names: The local variables to capture at the end of each call, for those who ask for them.
+        exception_classes: The errors that are expected. Any other ends the call in ERROR instead of COMPLETED. All
+            of them go on to the caller, unless `default_return` or `error_handler` answers for them.
+        default_return: What the caller gets in place of an (expected) error. A list, dict or set is copied each
+            time; `factory(make)` makes it anew.
+        max_execution_time: Not available yet.
+        enable_async_observers: Not available yet.
+        max_observer_failures: An observer that fails in so many calls in a row is paused for 30 s, then tried once.
+        time_source: Where timestamps and durations come from; the system's clocks by default.
+        variable_extractor: How local variables are captured; `TracingVariableExtractor` by default.
+        error_handler: An object with `handle_error(error, context)`, asked before `default_return` is used.
+        metadata: Shown to observers as `context.metadata`.
+
+    Raises:
+        ConfigurationError: Something is wrong with an argument; the message says what, and the way out.
+
+    Example:
+        >>> from callpyback import CallPyBack, on_success
+        >>> seen = []
+        >>> @CallPyBack(observers=[on_success(lambda value: seen.append(value))])
+        ... def double(n):
+        ...     return 2 * n
+        >>> double(21), seen
+        (42, [42])
+    """
+
+    def __init__(
+        self,
+        observers: Iterable[Any] = (),
+        *,
+        variable_names: Iterable[str] = (),
+        exception_classes: type[Exception] | Iterable[type[Exception]] = (),
+        default_return: Any = NO_VALUE,
+        max_execution_time: float | None = None,
+        enable_async_observers: bool = False,
+        max_observer_failures: int = 5,
+        time_source: Any = None,
+        variable_extractor: Any = None,
+        error_handler: Any = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        configuration.refuse_unavailable(max_execution_time, enable_async_observers)
+        self.variable_names = configuration.checked_variable_names(variable_names)
+        self.max_observer_failures = configuration.checked_count("max_observer_failures", max_observer_failures)
+        self.clocks = clocks_of(configuration.checked_time_source(time_source))
+        self.uses_system_time = time_source is None or isinstance(time_source, SystemTimeSource)
+        self.variable_extractor = configuration.checked_extractor(variable_extractor)
+        self.metadata = configuration.checked_metadata(metadata)
+        self.has_default = default_return is not NO_VALUE
+        self.policy = ErrorPolicy(
+            configuration.checked_exception_classes(exception_classes),
+            configuration.checked_error_handler(error_handler),
+            default_return,
+        )
+        self.ailing: set[Registration] = set()
+        self.is_shut_down = False
+        self._registrations: list[Registration] = []
+        self._handles: weakref.WeakSet[FunctionHandle] = weakref.WeakSet()
+        self._lock = threading.RLock()
+        reset_after_fork(self)
+        for observer in configuration.checked_observers(observers):
+            self.add_observer(observer)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> CallPyBack:
+        """Refuse unknown keywords by the nearest known name."""
+        configuration.refuse_unknown_keywords(cls.__init__, kwargs)
+        return super().__new__(cls)
+
+    def __call__(self, function: T, /) -> T:
+        """Decorate a callable, or what `classmethod`, `staticmethod`, `property` and their like made of one.
+
+        Raises:
+            ConfigurationError: It is a class, or nothing that can be called.
+        """
+        target: Any = function
+        if isinstance(target, staticmethod | classmethod):
+            rewrapped = type(target)(self(target.__func__))
+            return rewrapped  # type: ignore[return-value]
+        if isinstance(target, property):
+            parts = [part if part is None else self(part) for part in (target.fget, target.fset, target.fdel)]
+            return property(*parts, doc=target.__doc__)  # type: ignore[return-value]
+        if isinstance(target, functools.cached_property):
+            return functools.cached_property(self(target.func))  # type: ignore[return-value]
+        if isinstance(target, functools.partialmethod):
+            observed = self(target.func)
+            return functools.partialmethod(observed, *target.args, **target.keywords)  # type: ignore[return-value]
+        configuration.refuse_undecoratable(target)
+        known = getattr(target, "callpyback", None)
+        if isinstance(known, FunctionHandle) and known.decorator is self and known.wrapper is target:
+            return function  # a second time would tell every observer everything twice
+        return self._observed(target)
+
+    def _observed(self, function: Any) -> Any:
+        handle = FunctionHandle(self, function)
+        with self._lock:
+            self._handles.add(handle)
+        if not isinstance(function, types.FunctionType):
+            return observed_callable(handle, function)
+        wrapper: Any = handle.wrapper
+        for name in _HOOKS:
+            setattr(wrapper, name, getattr(handle, name))
+        wrapper.callpyback = handle
+        return wrapper
+
+    @property
+    def observers(self) -> tuple[Any, ...]:
+        """The observers of all functions, in the order they are told."""
+        return tuple(registration.observer for registration in ordered(self._registrations))
+
+    @property
+    def registrations(self) -> tuple[Registration, ...]:
+        """The registrations behind `observers`."""
+        return tuple(self._registrations)
+
+    def register(
+        self, observer: Any, states: Any, *, weak: bool = False, options: dict[str, Any] | None = None
+    ) -> Registration:
+        """Check an observer and return its registration, not yet told anything."""
+        return Registration(
+            observer,
+            states=states,
+            limit=self.max_observer_failures,
+            clock=self.clocks[1],
+            weak=weak,
+            options=options,
+        )
+
+    def add_observer(
+        self,
+        observer: Any,
+        states: Any = None,
+        *,
+        weak: bool = False,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        """Tell one more observer about every function decorated by this instance, now and later.
+
+        Args:
+            observer: An object with `update(context)` and `priority`.
+            states: What it is told, in place of its own `states`.
+            weak: Let the observer be collected; it is then told no more.
+            options: Handed to the observer's `configure()`.
+
+        Raises:
+            ConfigurationError: It is no observer, is registered already, or does not fit a decorated function.
+        """
+        with self._lock:
+            refuse_twice(observer, self._registrations)
+            registration = self.register(observer, states, weak=weak, options=options)
+            listening: list[FunctionHandle] = []
+            try:
+                for handle in tuple(self._handles):
+                    handle.listen(registration)
+                    listening.append(handle)
+            except ConfigurationError:
+                for handle in listening:
+                    handle.forget(registration)
+                raise
+            self._registrations.append(registration)
+
+    def remove_observer(self, observer: Any) -> None:
+        """Stop telling an observer, given itself or its name.
+
+        Raises:
+            ConfigurationError: It is not registered here.
+        """
+        with self._lock:
+            registration = found(observer, self._registrations, "on this decorator")
+            registration.retire()
+            self._registrations.remove(registration)
+            for handle in tuple(self._handles):
+                handle.forget(registration)
+
+    def get_metrics(self) -> dict[str, Any]:
+        """Return `observer_count`, and `"<name>_metrics"` of every observer that has `get_metrics`."""
+        observers = [(known.name, known.observer) for known in ordered(self._registrations)]
+        measured = ((name, observer) for name, observer in observers if callable(getattr(observer, "get_metrics", None)))
+        named = named_apart(measured)
+        return {
+            "observer_count": len(observers),
+            **{f"{name}_metrics": observer.get_metrics() for name, observer in named.items()},
+        }
+
+    def shutdown(self) -> None:
+        """Tell nobody any more, and close every observer that has `close()`. The functions run on, unobserved."""
+        with self._lock:
+            if self.is_shut_down:
+                return
+            self.is_shut_down = True
+            handles = tuple(self._handles)
+            for handle in handles:
+                handle.renew()
+            closable = [known for handle in handles for known in handle.own_registrations]
+            for registration in [*ordered(self._registrations), *closable]:
+                self._close(registration)
+
+    def _close(self, registration: Registration) -> None:
+        close = getattr(registration.observer, "close", None)
+        if callable(close):
+            with contextlib.suppress(Exception):
+                try:
+                    close()
+                except Exception as error:
+                    registration.count_failure(error, "close()", again=True)
+                    raise
+
+    def __enter__(self) -> CallPyBack:
+        """Use as a context manager: `shutdown` at the end."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+    def reset_after_fork(self) -> None:
+        """Make the lock anew: another thread may have held it."""
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Locks stay behind, and so do the functions: each unpickled handle registers itself again.
+        return {**self.__dict__, "_lock": None, "_handles": None, "ailing": set()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.RLock()
+        self._handles = weakref.WeakSet()
+        reset_after_fork(self)
+
+    def __repr__(self) -> str:
+        return f"<CallPyBack with {len(self._registrations)} observers on {len(self._handles)} functions>"
+
+
+def handle(function: Any) -> FunctionHandle:
+    """Return the handle on a decorated function: its observers, their health, hooks, pausing.
+
+    Raises:
+        ConfigurationError: The function is not decorated by `CallPyBack`.
+    """
+    target = getattr(function, "__func__", function)
+    if isinstance(target, property):
+        target = target.fget
+    if isinstance(target, functools.cached_property | functools.partialmethod):
+        target = target.func
+    known = getattr(target, "callpyback", None)
+    if isinstance(known, FunctionHandle):
+        return known
+    message = f"handle({function!r}): expected a callable decorated by CallPyBack; decorate it with @CallPyBack()"
+    raise ConfigurationError(message)

@@ -1,0 +1,259 @@
+"""Who is told what, in which order; and what becomes of an observer that fails."""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+from collections.abc import Awaitable, Callable, Generator
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Final
+
+from callpyback.core.context import ExecutionContext
+from callpyback.core.forks import reset_after_fork
+from callpyback.core.functions import FunctionKind
+from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState
+from callpyback.errors import CallVetoed, ConfigurationError, StopProcessing
+
+if TYPE_CHECKING:
+    from callpyback.core.call import Call
+    from callpyback.core.registration import Registration
+    from callpyback.core.functions import Target
+
+Tell = Callable[["Call"], Any]
+Steps = Generator[Awaitable[Any], Any, None]
+"""A part of the sequence of a call. It yields what an async observer wants awaited, and nothing else."""
+
+
+class _Telling(list[int]):
+    """The threads in which an observer is being told something; 0 stands for an async observer being awaited.
+
+    A list, because append, remove and the truth test are atomic and cheap: the call path asks only
+    whether it is empty, and looks closer when it is not.
+    """
+
+    def __reduce__(self) -> str:
+        return "TELLING"
+
+    def reset_after_fork(self) -> None:
+        """Forget the threads that did not survive the fork."""
+        self[:] = [thread for thread in self if thread == get_ident()]
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+
+TELLING: Final = _Telling()
+enter = TELLING.append
+leave = TELLING.remove
+reset_after_fork(TELLING)
+
+
+class _Awaiting:
+    """Whether the async observer that a task awaits is still at it; copied contexts share the answer."""
+
+    __slots__ = ("active",)
+
+    def __init__(self) -> None:
+        self.active = True
+
+
+_awaiting: contextvars.ContextVar[_Awaiting | None] = contextvars.ContextVar("callpyback_awaiting", default=None)
+
+
+def is_inside_observer() -> bool:
+    """Return whether this thread or task is running an observer: what it calls then is not observed."""
+    if get_ident() in TELLING:
+        return True
+    mark = _awaiting.get()
+    return mark is not None and mark.active
+
+
+class Listener:
+    """One registration on one function: how it is told each state it asked for."""
+
+    __slots__ = ("begin", "end", "is_async", "is_bound", "registration", "tells", "update", "wants_variables")
+
+    def __init__(self, registration: Registration, target: Target) -> None:
+        self.registration = registration
+        self.begin = self.end = self.update = None
+        self.tells: dict[ExecutionState, Tell] = {}
+        bound = registration.bind(target.signature) if callable(registration.bind) else None
+        self.is_bound = bound is not None
+        self.is_async = bound is None and registration.awaited
+        self.wants_variables = bound is None
+        if self.is_async and target.kind in (FunctionKind.FUNCTION, FunctionKind.GENERATOR):
+            message = (
+                f"observer {registration.name!r} is async, and {target.signature.qualname} is a {target.kind}: there "
+                "is nothing to await it; make its update() a plain function, or observe a coroutine function"
+            )
+            raise ConfigurationError(message)
+        if bound is not None:
+            self._tell_plain_values(bound)
+        elif registration.callback is not None:
+            self.tells = {state: registration.callback.compiled(state, self) for state in registration.states}
+            self.wants_variables = registration.callback.wants_variables
+        else:
+            self.update = registration.update
+            self.tells = {state: self._told_by_context(state) for state in registration.states}
+
+    def _tell_plain_values(self, bound: tuple[Callable[[], Any] | None, Callable[..., Any] | None]) -> None:
+        self.begin, self.end = begin, end = bound
+        if begin is not None:
+            self.tells[ExecutionState.PRE_EXECUTION] = lambda _: begin()
+        if end is not None:
+            for state in TERMINAL_STATES:
+                self.tells[state] = lambda call: end(call.elapsed, call.value, call.exception, call.outcome)
+
+    def _told_by_context(self, state: ExecutionState) -> Tell:
+        update: Any = self.update
+        return lambda call: update(ExecutionContext(state, call, self))
+
+    def is_told(self, call: Call) -> bool:
+        """Return whether to tell this observer: active, or paused and this is the call that tries it again."""
+        registration = self.registration
+        if registration.active:
+            return call.passed_over is None or registration not in call.passed_over
+        if call.probed is not None and registration in call.probed:
+            return registration.paused
+        if registration.may_retry():
+            call.probed = (call.probed or frozenset()) | {registration}
+            return True
+        return False
+
+
+def told(call: Call, state: ExecutionState, start: int = 0) -> Steps:
+    """Tell one state to those who asked for it, from the `start`-th on, each isolated from the others."""
+    call.state = state
+    listeners = call.plan.listeners[state]
+    deciding = state is ExecutionState.PRE_EXECUTION
+    thread = get_ident()
+    enter(thread)
+    try:
+        for listener in listeners[start:] if start else listeners:
+            if not listener.is_told(call) or (deciding and _is_passed_over(call, listener.registration)):
+                continue
+            try:
+                if listener.is_async:
+                    leave(thread)
+                    yield from _awaited(call, listener.tells[state], listener)
+                    thread = get_ident()
+                    enter(thread)
+                else:
+                    listener.tells[state](call)
+            except BaseException as error:  # noqa: BLE001 - isolation is the purpose; `judge` sorts out what passes
+                if listener.is_async:
+                    thread = get_ident()
+                    enter(thread)
+                judge(call, listener, error)
+    finally:
+        leave(thread)
+
+
+def _awaited(call: Call, tell: Tell, listener: Listener) -> Steps:
+    """Have an async observer awaited, its task marked so that what it calls is not observed."""
+    if call.closing:
+        listener.registration.skipped += 1
+        return
+    mark = _Awaiting()
+    token = _awaiting.set(mark)
+    enter(0)
+    try:
+        yield tell(call)
+    finally:
+        leave(0)
+        mark.active = False
+        _awaiting.reset(token)
+
+
+def _is_passed_over(call: Call, registration: Registration) -> bool:
+    """Return whether PRE_EXECUTION is not told: to guards once it is decided, to plain observers if one said so."""
+    if registration.guard and call.decided:
+        # A guard that was not asked has nothing to give back at the end, so it hears no more of this call.
+        call.passed_over = (call.passed_over or frozenset()) | {registration}
+        return True
+    return call.told_enough and not registration.guard and not registration.critical
+
+
+def judge(call: Call, listener: Listener, error: BaseException) -> None:
+    """Decide what an exception out of an observer means: a decision, an interrupt, or the observer's failure."""
+    deciding = call.state is ExecutionState.PRE_EXECUTION
+    if isinstance(error, KeyboardInterrupt) or (listener.is_async and is_own_cancellation(error)):
+        call.interrupt = error
+    elif not (deciding and _is_decision(call, error)):
+        _count_failure(call, listener.registration, error)
+        if listener.registration.critical:
+            _insist(call, listener.registration, error, deciding=deciding)
+
+
+def _is_decision(call: Call, error: BaseException) -> bool:
+    if isinstance(error, CallVetoed):
+        if not call.decided:
+            call.veto(error)
+        return True
+    if isinstance(error, StopProcessing) and not error.has_value:
+        call.told_enough = True
+        return True
+    if isinstance(error, StopProcessing) and is_answer(call.plan.target.kind, error.value):
+        call.answer(error.value)
+        return True
+    return False
+
+
+def is_answer(kind: FunctionKind, value: Any) -> bool:
+    """Return whether a value can stand for the result: around generators it must have items."""
+    if kind is FunctionKind.GENERATOR:
+        return hasattr(value, "__iter__")
+    return kind is not FunctionKind.ASYNC_GENERATOR or hasattr(value, "__aiter__") or hasattr(value, "__iter__")
+
+
+def _count_failure(call: Call, registration: Registration, error: BaseException) -> None:
+    failed = call.failed or frozenset()
+    where = f"{call.state.name} of {call.plan.target.signature.qualname}"
+    registration.count_failure(error, where, again=registration in failed)
+    call.failed = failed | {registration}
+    if call.probed is not None:
+        call.probed -= {registration}
+    call.plan.ailing.add(registration)
+
+
+def _insist(call: Call, registration: Registration, error: BaseException, *, deciding: bool) -> None:
+    """Let the exception of a critical observer reach the caller."""
+    if not isinstance(error, Exception):
+        # An observer's own SystemExit must not end the program, critical or not.
+        refusal = CallVetoed(f"critical observer {registration.name!r} raised {type(error).__name__}")
+        refusal.__cause__ = error
+        error = refusal
+    if deciding:
+        call.veto(error)
+    elif call.problem is None:
+        call.problem = error
+
+
+def is_own_cancellation(error: BaseException) -> bool:
+    """Return whether the running task is being cancelled or closed, and this is how it is told."""
+    if not is_cancellation(error):
+        return isinstance(error, GeneratorExit)
+    asyncio: Any = sys.modules.get("asyncio")
+    if asyncio is None or not isinstance(error, asyncio.CancelledError):
+        return True
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False
+    return task is not None and task.cancelling() > 0
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Return whether this is how asyncio or trio cancel; neither is imported for the question."""
+    asyncio, trio = sys.modules.get("asyncio"), sys.modules.get("trio")
+    return isinstance(error, getattr(asyncio, "CancelledError", ())) or isinstance(error, getattr(trio, "Cancelled", ()))
+
+
+def settle(call: Call) -> None:
+    """After a whole call: end the run of failures of every observer that did not fail in it."""
+    for registration in call.plan.registrations.intersection(call.plan.ailing):
+        if call.failed is not None and registration in call.failed:
+            continue
+        if registration.paused and not (call.probed is not None and registration in call.probed):
+            continue
+        registration.recover()
+        call.plan.ailing.discard(registration)

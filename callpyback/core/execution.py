@@ -1,0 +1,218 @@
+"""The sequence of one call.
+
+Each function here is one stretch of a call, written as a generator: it tells the observers by
+`yield from told(...)`, which yields only what an async observer wants awaited. `run` drives it where there is
+nothing to await, `complete` where there is. Neither lets an error of ours out: the function's outcome is its own.
+
+The wrappers (`wrappers.py`) put the body between these stretches. Where nobody raises and nothing is awaited they
+skip this module, with code that tells the same observers the same states in the same order.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from callpyback.core.context import ExecutionContext
+from callpyback.core.dispatch import Steps, is_cancellation, judge, settle, told
+from callpyback.core.safe_repr import safe_text
+from callpyback.core.state_machine import ExecutionState, Outcome
+
+if TYPE_CHECKING:
+    from callpyback.core.call import Call
+
+_logger = logging.getLogger("callpyback")
+
+PRE_EXECUTION, EXECUTING = ExecutionState.PRE_EXECUTION, ExecutionState.EXECUTING
+POST_SUCCESS, POST_FAILURE = ExecutionState.POST_SUCCESS, ExecutionState.POST_FAILURE
+COMPLETED, ERROR = ExecutionState.COMPLETED, ExecutionState.ERROR
+
+
+def beginning(call: Call, start: int = 0) -> Steps:
+    """From the first state up to the body; to the end, if an observer decides that the body does not run."""
+    listeners = call.plan.listeners
+    if listeners[ExecutionState.INITIALIZED] and not start:
+        yield from told(call, ExecutionState.INITIALIZED)
+    yield from told(call, PRE_EXECUTION, start)
+    if listeners[EXECUTING] and not (call.decided or call.interrupt):
+        yield from told(call, EXECUTING)
+    if call.decided or call.interrupt:
+        call.decided = True
+        yield from _ended(call, *_without_body(call))
+
+
+def _without_body(call: Call) -> tuple[Outcome, ExecutionState]:
+    call.elapsed = 0.0
+    if call.interrupt is not None:
+        call.problem = call.interrupt
+        call.fail(call.interrupt)
+        return _of_interrupt(call.interrupt)
+    if call.vetoed and call.problem is not None:
+        call.fail(call.problem)
+        return Outcome.VETOED, ERROR
+    return Outcome.SUPPLIED, COMPLETED
+
+
+def succeeding(call: Call, start: int = 0) -> Steps:
+    """From the return of the body to the end."""
+    yield from told(call, POST_SUCCESS, start)
+    yield from _ended(call, *_after_success(call))
+
+
+def _after_success(call: Call) -> tuple[Outcome, ExecutionState]:
+    if call.interrupt is not None:
+        call.problem = call.interrupt
+        call.fail(call.interrupt)
+        return _of_interrupt(call.interrupt)
+    if call.problem is not None:
+        call.fail(call.problem)
+        return Outcome.FAILURE, ERROR
+    return Outcome.SUCCESS, COMPLETED
+
+
+def failing(call: Call, error: BaseException) -> Steps:
+    """From an exception of the body to the end; `call.handled` says whether a value replaces it."""
+    untouched = _Untouched(error)
+    call.fail(error)
+    try:
+        if isinstance(error, Exception):
+            yield from told(call, POST_FAILURE)
+            untouched.restore()
+            outcome, terminal = _after_failure(call, error)
+        else:
+            outcome, terminal = _of_interrupt(error)
+        yield from _ended(call, outcome, terminal)
+    finally:
+        untouched.restore()
+
+
+def _after_failure(call: Call, error: Exception) -> tuple[Outcome, ExecutionState]:
+    policy = call.plan.policy
+    if call.interrupt is not None:
+        return _of_interrupt(call.interrupt)
+    if call.problem is not None:
+        call.problem = None  # a critical observer failed too: the user's own exception wins
+        return Outcome.FAILURE, ERROR
+    if not policy.expects(error):
+        return Outcome.FAILURE, ERROR
+    if policy.answers:
+        try:
+            call.returned = policy.answer(error, ExecutionContext(POST_FAILURE, call))
+        except BaseException as raised:  # noqa: BLE001 - what a handler raises goes to the caller
+            call.problem = None if raised is error else raised
+        else:
+            call.handled = True
+            return Outcome.HANDLED, COMPLETED
+    return Outcome.FAILURE, COMPLETED
+
+
+def _of_interrupt(error: BaseException) -> tuple[Outcome, ExecutionState]:
+    if isinstance(error, GeneratorExit):
+        return Outcome.ABANDONED, COMPLETED
+    if is_cancellation(error):
+        return Outcome.CANCELLED, COMPLETED
+    return Outcome.ABORTED, ERROR
+
+
+def _ended(call: Call, outcome: Outcome, terminal: ExecutionState, start: int = 0) -> Steps:
+    call.outcome = outcome
+    settled, call.problem = call.problem, None
+    yield from told(call, terminal, start)
+    # A critical observer that failed only now reaches the caller if nothing else does.
+    failed_last = call.problem if outcome in (Outcome.SUCCESS, Outcome.HANDLED, Outcome.SUPPLIED) else None
+    call.problem = call.interrupt or settled or failed_last
+    if call.plan.ailing:
+        settle(call)
+
+
+def resumed_beginning(call: Call, at: int, error: BaseException) -> Steps:
+    """Go on with PRE_EXECUTION after the `at`-th listener raised."""
+    call.state = PRE_EXECUTION
+    judge(call, call.plan.listeners[PRE_EXECUTION][at], error)
+    yield from beginning(call, at + 1)
+
+
+def resumed_success(call: Call, at: int, error: BaseException) -> Steps:
+    """Go on after the body returned and the `at`-th listener, of POST_SUCCESS and COMPLETED together, raised."""
+    first, last = call.plan.listeners[POST_SUCCESS], call.plan.listeners[COMPLETED]
+    if at < len(first):
+        call.state = POST_SUCCESS
+        judge(call, first[at], error)
+        yield from succeeding(call, at + 1)
+    else:
+        call.state, call.outcome = COMPLETED, Outcome.SUCCESS
+        judge(call, last[at - len(first)], error)
+        problem, call.problem = call.problem, None
+        yield from _ended(call, Outcome.SUCCESS, COMPLETED, at - len(first) + 1)
+        call.problem = call.problem or problem
+
+
+class _Untouched:
+    """What a user's exception carries, to give it back after observers had it in hand."""
+
+    __slots__ = ("_error", "_kept", "_notes")
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+        self._kept = (error.__traceback__, error.__cause__, error.__context__, error.__suppress_context__)
+        notes = error.__dict__.get("__notes__")
+        self._notes = list(notes) if isinstance(notes, list) else notes
+
+    def restore(self) -> None:
+        error = self._error
+        trace, cause, context, suppress = self._kept
+        if error.__traceback__ is not trace:
+            error.__traceback__ = trace
+        if error.__cause__ is not cause:
+            error.__cause__ = cause
+        if error.__context__ is not context:
+            error.__context__ = context
+        error.__suppress_context__ = suppress
+        if error.__dict__.get("__notes__") != self._notes:
+            if self._notes is None:
+                del error.__dict__["__notes__"]
+            else:
+                error.__dict__["__notes__"] = list(self._notes)
+
+
+def run(steps: Steps) -> None:
+    """Drive a stretch in which nothing is awaited."""
+    try:
+        for _ in steps:
+            pass
+    except Exception as fault:  # noqa: BLE001 - our own fault must not become the caller's
+        report(fault)
+
+
+async def complete(call: Call, steps: Steps) -> None:
+    """Drive a stretch, awaiting what async observers want awaited in the caller's own task."""
+    try:
+        wanted = next(steps, None)
+        while wanted is not None:
+            try:
+                await wanted
+            except GeneratorExit as error:
+                # The coroutine is being closed, so nothing can be awaited: the rest is told without async observers.
+                call.closing, call.interrupt = True, error
+                wanted = next(steps, None)
+            except BaseException as error:  # noqa: BLE001 - `told` judges it
+                wanted = _thrown(steps, error)
+            else:
+                wanted = next(steps, None)
+    except Exception as fault:  # noqa: BLE001 - our own fault must not become the caller's
+        report(fault)
+
+
+def _thrown(steps: Steps, error: BaseException) -> Any:
+    try:
+        return steps.throw(error)
+    except StopIteration:
+        return None
+
+
+def report(fault: BaseException) -> None:
+    """Log an error of the library itself, whatever state the program is in."""
+    try:
+        _logger.error("callpyback itself failed, and the call went on without it: %s", safe_text(fault))
+    except Exception:  # noqa: BLE001, S110 - there is nobody left to tell
+        pass

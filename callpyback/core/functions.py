@@ -1,0 +1,242 @@
+"""What is known about a decorated callable: its kind, its signature, how its arguments are named."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_INSTANCE_NAMES: Final = frozenset({"self", "cls", "mcs", "metacls", "_self", "_cls"})
+
+
+class FunctionKind(enum.StrEnum):
+    """What calling the callable gives back."""
+
+    FUNCTION = "function"
+    COROUTINE = "coroutine function"
+    GENERATOR = "generator function"
+    ASYNC_GENERATOR = "async generator function"
+
+
+def kind_of(function: Callable[..., Any]) -> FunctionKind:
+    """Return the kind of any callable, of its `__call__` for an instance of a callable class."""
+    for candidate in (function, getattr(type(function), "__call__", None)):  # noqa: B004 - the method is wanted
+        if inspect.isasyncgenfunction(candidate):
+            return FunctionKind.ASYNC_GENERATOR
+        if inspect.isgeneratorfunction(candidate):
+            return FunctionKind.GENERATOR
+        if inspect.iscoroutinefunction(candidate):
+            return FunctionKind.COROUTINE
+    return FunctionKind.FUNCTION
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
+    """Return the signature without evaluating annotations, or None where there is none to read."""
+    options: dict[str, Any] = {}
+    if sys.version_info >= (3, 14):
+        import annotationlib  # noqa: PLC0415 - new in 3.14
+
+        options["annotation_format"] = annotationlib.Format.FORWARDREF
+    try:
+        return inspect.signature(function, **options)
+    except (TypeError, ValueError):
+        return None
+
+
+class FunctionSignature:
+    """The name and shape of an observed function.
+
+    Args:
+        name: The bare name.
+        qualname: The dotted name inside the module; the bare name by default.
+        module: The name of the defining module.
+        kind: What calling it gives back.
+        parameters: The parameters by name, as `inspect.Signature.parameters`.
+        annotations: The annotations, unevaluated.
+
+    Two signatures are equal when names, module and kind are.
+    """
+
+    __slots__ = ("_annotations", "_function", "_parameters", "kind", "module", "name", "qualname")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        qualname: str | None = None,
+        module: str = "",
+        kind: FunctionKind = FunctionKind.FUNCTION,
+        parameters: Mapping[str, inspect.Parameter] | None = None,
+        annotations: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name = name
+        self.qualname = name if qualname is None else qualname
+        self.module = module
+        self.kind = kind
+        self._function: Callable[..., Any] | None = None
+        self._parameters = parameters
+        self._annotations = annotations
+
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> FunctionSignature:
+        """Describe a callable; parameters and annotations are looked up when they are read."""
+        name, qualname, module = _names_of(function)
+        signature = cls(name, qualname=qualname, module=module, kind=kind_of(function))
+        signature._function = function
+        return signature
+
+    @property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """The parameters by name; empty for a builtin that does not tell."""
+        if self._parameters is None:
+            signature = None if self._function is None else signature_of(self._function)
+            self._parameters = MappingProxyType({}) if signature is None else signature.parameters
+        return self._parameters
+
+    @property
+    def annotations(self) -> Mapping[str, Any]:
+        """The annotations as the function holds them: strings stay strings."""
+        if self._annotations is None:
+            found = {name: p.annotation for name, p in self.parameters.items() if p.annotation is not p.empty}
+            signature = None if self._function is None else signature_of(self._function)
+            if signature is not None and signature.return_annotation is not signature.empty:
+                found["return"] = signature.return_annotation
+            self._annotations = MappingProxyType(found)
+        return self._annotations
+
+    def _key(self) -> tuple[str, str, str, str]:
+        return self.module, self.qualname, self.name, self.kind
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, FunctionSignature) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        return f"<FunctionSignature {self.module}.{self.qualname} ({self.kind})>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Defaults and annotations may be unpicklable, so only names and kinds of the parameters travel.
+        shapes = [(p.name, int(p.kind)) for p in self.parameters.values()]
+        return _restore_signature, (self.name, self.qualname, self.module, self.kind, shapes)
+
+
+def _restore_signature(
+    name: str, qualname: str, module: str, kind: FunctionKind, shapes: list[tuple[str, int]]
+) -> FunctionSignature:
+    kinds = list(inspect._ParameterKind)  # type: ignore[attr-defined]  # noqa: SLF001 - the enum has no public name
+    parameters = {name: inspect.Parameter(name, kinds[index]) for name, index in shapes}
+    return FunctionSignature(name, qualname=qualname, module=module, kind=kind, parameters=parameters)
+
+
+def _names_of(function: Callable[..., Any]) -> tuple[str, str, str]:
+    """Return bare name, qualified name and module; of the inner function for partials, of the class for instances."""
+    named: Any = function
+    while not hasattr(named, "__name__") and hasattr(named, "func"):
+        named = named.func
+    if not isinstance(getattr(named, "__name__", None), str):
+        named = type(named)
+    name = named.__name__
+    qualname = getattr(named, "__qualname__", None)
+    module = getattr(named, "__module__", None)
+    return name, qualname if isinstance(qualname, str) else name, module if isinstance(module, str) else ""
+
+
+class ArgumentBinder:
+    """Names the arguments of calls of one function.
+
+    Wrong calls are named as far as they go: refusing them is the function's own business.
+    """
+
+    __slots__ = ("_function", "_keyword_only", "_keywords", "_may_be_method", "_name", "_positional", "_rest", "_start")
+
+    def __init__(self, function: Callable[..., Any], signature: FunctionSignature) -> None:
+        parameters = signature.parameters.values()
+        self._function = function
+        self._positional = tuple(p for p in parameters if p.kind in _POSITIONAL)
+        self._keyword_only = tuple(p for p in parameters if p.kind is p.KEYWORD_ONLY)
+        self._rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+        self._keywords = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
+        if not signature.parameters and signature_of(function) is None:
+            self._rest = "args"
+        self._name = signature.name
+        owner = signature.qualname.rpartition(".")[0]
+        in_class_body = owner != "" and not owner.endswith("<locals>")
+        first = self._positional[0].name if self._positional else None
+        self._start = 1 if in_class_body and first in _INSTANCE_NAMES else 0
+        self._may_be_method = first is not None and inspect.isfunction(function)
+
+    def bind(
+        self, wrapper: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[dict[str, Any], object | None]:
+        """Return the arguments by name, in the order of the signature, and the instance of a method call.
+
+        Args:
+            wrapper: The decorated function, by which a method with an unusual first name is recognised.
+            args: The positional arguments of the call.
+            kwargs: Its keyword arguments.
+        """
+        start = self._start or (1 if self._may_be_method and self._is_method_call(wrapper, args) else 0)
+        instance = args[0] if start and args else getattr(self._function, "__self__", None)
+        if inspect.ismodule(instance):
+            instance = None  # a builtin function's __self__ is its module
+        named: dict[str, Any] = {}
+        taken = set()
+        for index in range(start, len(self._positional)):
+            parameter = self._positional[index]
+            name = parameter.name
+            if index < len(args):
+                named[name] = args[index]
+            elif name in kwargs and parameter.kind is not parameter.POSITIONAL_ONLY:
+                named[name] = kwargs[name]
+                taken.add(name)
+            elif parameter.default is not parameter.empty:
+                named[name] = parameter.default
+        if self._rest is not None:
+            named[self._rest] = args[len(self._positional) :]
+        for parameter in self._keyword_only:
+            name = parameter.name
+            if name in kwargs:
+                named[name] = kwargs[name]
+                taken.add(name)
+            elif parameter.default is not parameter.empty:
+                named[name] = parameter.default
+        if len(taken) < len(kwargs):
+            self._flatten({name: value for name, value in kwargs.items() if name not in taken}, named)
+        return named, instance
+
+    def _flatten(self, extra: dict[str, Any], named: dict[str, Any]) -> None:
+        """Put surplus keywords beside the parameters; one whose name is taken stays under the `**` name."""
+        own = self._keywords or "kwargs"
+        clashing = {name: value for name, value in extra.items() if name in named or name == own}
+        named.update((name, value) for name, value in extra.items() if name not in clashing)
+        if clashing:
+            named[own] = clashing
+
+    def _is_method_call(self, wrapper: object, args: tuple[Any, ...]) -> bool:
+        return bool(args) and any(vars(base).get(self._name) is wrapper for base in type(args[0]).__mro__)
+
+
+class Target:
+    """The decorated callable, with everything about it that no observer changes."""
+
+    __slots__ = ("_binder", "function", "kind", "metadata", "signature", "wrapper")
+
+    def __init__(self, function: Callable[..., Any], metadata: Mapping[str, Any]) -> None:
+        self.function = function
+        self.signature = FunctionSignature.of(function)
+        self.kind = self.signature.kind
+        self.metadata = metadata
+        self.wrapper: Any = None
+        self._binder: ArgumentBinder | None = None
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], object | None]:
+        """Name the arguments of a call; return them with the instance of a method call."""
+        if self._binder is None:
+            self._binder = ArgumentBinder(self.function, self.signature)
+        return self._binder.bind(self.wrapper, args, kwargs)

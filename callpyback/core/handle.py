@@ -1,0 +1,296 @@
+"""The handle on one decorated function: its observers, their health, pausing."""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from callpyback.core.dispatch import Listener, is_inside_observer
+from callpyback.core.forks import reset_after_fork
+from callpyback.core.functions import FunctionKind, FunctionSignature, Target
+from callpyback.core.hooks import Hook
+from callpyback.core.plan import EMPTY, STALE, Plan
+from callpyback.core.registration import ObserverHealth, Registration
+from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState
+from callpyback.core.variable_extraction import bind_extractor
+from callpyback.core.wrappers import fit, make_wrapper
+from callpyback.errors import ConfigurationError, nearest
+
+if TYPE_CHECKING:
+    from callpyback.core.decorator import CallPyBack
+
+_MADE_AT_ONCE = 16
+"""Up to so many observers, a change makes the new plan at once."""
+
+
+class FunctionHandle:
+    """What can be asked and changed about one decorated function while the program runs.
+
+    Reached as `function.callpyback`, or typed as `callpyback.handle(function)`. Changes apply to calls that
+    begin afterwards; an observer that is removed is told nothing more, in calls under way too.
+
+    Example:
+        >>> from callpyback import CallPyBack, handle
+        >>> @CallPyBack()
+        ... def greet(name):
+        ...     return f"hello {name}"
+        >>> @greet.on_success
+        ... def show(value):
+        ...     print("->", value)
+        >>> greet("ann")
+        -> hello ann
+        'hello ann'
+        >>> with handle(greet).paused():
+        ...     greet("bob")
+        'hello bob'
+    """
+
+    def __init__(self, decorator: CallPyBack, function: Callable[..., Any]) -> None:
+        self._decorator = decorator
+        self._target = Target(function, decorator.metadata)
+        self._refuse_answers_for_generators()
+        self._own: list[Registration] = []
+        self._listeners: list[Listener] = []
+        self._binding: Any = None
+        self._is_paused = False
+        self._version = 0
+        self._lock = threading.RLock()
+        self.unobserved = 0
+        self.on_call = Hook(self, ExecutionState.PRE_EXECUTION)
+        self.on_success = Hook(self, ExecutionState.POST_SUCCESS)
+        self.on_failure = Hook(self, ExecutionState.POST_FAILURE)
+        self.on_completion = Hook(self, *TERMINAL_STATES)
+        self.on_error = Hook(self, ExecutionState.ERROR)
+        self._cell, self._function = make_wrapper(self._target, self)
+        self._target.wrapper = self._function
+        reset_after_fork(self)
+        for registration in decorator.registrations:
+            self.listen(registration)
+
+    def _refuse_answers_for_generators(self) -> None:
+        if self._target.kind in (FunctionKind.GENERATOR, FunctionKind.ASYNC_GENERATOR) and self._decorator.has_default:
+            message = (
+                f"default_return on {self._target.signature.qualname}: a {self._target.kind} has no single value to "
+                "replace; drop default_return, or catch the error where the items are consumed"
+            )
+            raise ConfigurationError(message)
+
+    @property
+    def wrapper(self) -> Callable[..., Any]:
+        """The decorated function itself."""
+        wrapper: Callable[..., Any] = self._target.wrapper
+        return wrapper
+
+    def stand_in(self, proxy: Any) -> None:
+        """Let a proxy be what stands for the callable."""
+        self._target.wrapper = proxy
+
+    @property
+    def signature(self) -> FunctionSignature:
+        """Name and shape of the function."""
+        return self._target.signature
+
+    @property
+    def own_registrations(self) -> tuple[Registration, ...]:
+        """Those added here, without the decorator's."""
+        return tuple(self._own)
+
+    @property
+    def decorator(self) -> CallPyBack:
+        """The `CallPyBack` that decorated the function."""
+        return self._decorator
+
+    @property
+    def observers(self) -> tuple[Any, ...]:
+        """The observers of this function, the decorator's included, in the order they are told."""
+        alive = (listener.registration.observer for listener in tuple(self._listeners))
+        return tuple(observer for observer in alive if observer is not None)
+
+    @property
+    def health(self) -> dict[str, ObserverHealth]:
+        """How each observer is doing, by name; equal names are told apart by `#2`, `#3`, ..."""
+        return named_apart(
+            (listener.registration.name, listener.registration.health) for listener in tuple(self._listeners)
+        )
+
+    def add_observer(
+        self,
+        observer: Any,
+        states: Any = None,
+        *,
+        weak: bool = False,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        """Tell one more observer about this function.
+
+        Args:
+            observer: An object with `update(context)` and `priority`; see `callpyback.Observer`.
+            states: What it is told, in place of its own `states`.
+            weak: Let the observer, or the object whose method it calls, be collected; it is then told no more.
+            options: Handed to the observer's `configure()`.
+
+        Raises:
+            ConfigurationError: It is no observer, is registered here already, or does not fit the function.
+        """
+        with self._lock:
+            refuse_twice(observer, [listener.registration for listener in self._listeners])
+            registration = self._decorator.register(observer, states, weak=weak, options=options)
+            self.listen(registration)
+            self._own.append(registration)
+
+    def remove_observer(self, observer: Any) -> None:
+        """Stop telling an observer, given itself or its name.
+
+        Raises:
+            ConfigurationError: It is not registered on this function; one of the decorator's is removed there.
+        """
+        with self._lock:
+            registration = found(observer, self._own, f"on {self._target.signature.qualname}")
+            registration.retire()
+            self._own.remove(registration)
+            self.forget(registration)
+
+    def enable_observer(self, observer: Any) -> None:
+        """Tell an observer again that was paused for failing too often.
+
+        Raises:
+            ConfigurationError: It is not registered on this function.
+        """
+        registrations = [listener.registration for listener in self._listeners]
+        found(observer, registrations, f"on {self._target.signature.qualname}").recover()
+
+    def pause(self) -> None:
+        """Run the function unobserved until `resume`. Its error handling stays."""
+        self._is_paused = True
+        self.renew()
+
+    def resume(self) -> None:
+        """Observe calls again."""
+        self._is_paused = False
+        self.renew()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Run the function unobserved inside a `with`, in every thread."""
+        before = self._is_paused
+        self.pause()
+        try:
+            yield
+        finally:
+            if not before:
+                self.resume()
+
+    def listen(self, registration: Registration) -> None:
+        """Add a registration, the decorator's or one of our own."""
+        listener = Listener(registration, self._target)
+        with self._lock:
+            bisect.insort(self._listeners, listener, key=lambda known: known.registration.sort_key)
+            self.renew()
+
+    def forget(self, registration: Registration) -> None:
+        """Drop a registration, the decorator's or one of our own."""
+        with self._lock:
+            self._listeners = [known for known in self._listeners if known.registration is not registration]
+            self.renew()
+
+    def renew(self) -> None:
+        """Have a new plan made: at once for a few observers, by the next call for many that come one by one."""
+        self._version += 1
+        self._cell.cell_contents = STALE
+        if len(self._listeners) <= _MADE_AT_ONCE:
+            self.current_plan()
+
+    def current_plan(self) -> Plan:
+        """Return the plan for a call that begins now, making it and its code first if something has changed."""
+        while self._cell.cell_contents is STALE:
+            version = self._version
+            plan = self._made_plan()
+            fit(plan, self._target, self._function)
+            self._cell.cell_contents = plan
+            if self._version != version:
+                self._cell.cell_contents = STALE
+        plan: Plan = self._cell.cell_contents
+        return plan
+
+    def _made_plan(self) -> Plan:
+        decorator = self._decorator
+        is_silent = self._is_paused or decorator.is_shut_down
+        listeners = () if is_silent else tuple(listener for listener in self._listeners if _is_alive(listener))
+        if not listeners and not decorator.policy.answers:
+            self._binding = None
+            return EMPTY
+        wanted = decorator.variable_names and (
+            decorator.policy.answers or any(listener.wants_variables for listener in listeners)
+        )
+        if wanted and self._binding is None:
+            self._binding = bind_extractor(
+                decorator.variable_extractor, self._target.function, decorator.variable_names, str(self._target.kind)
+            )
+        return Plan(
+            self._target,
+            listeners,
+            policy=decorator.policy,
+            clocks=decorator.clocks,
+            system_time=decorator.uses_system_time,
+            binding=self._binding if wanted else None,
+            ailing=decorator.ailing,
+        )
+
+    def is_unobserved(self) -> bool:
+        """Return whether the call that begins now comes from inside an observer; count it if so."""
+        if is_inside_observer():
+            self.unobserved += 1
+            return True
+        return False
+
+    def reset_after_fork(self) -> None:
+        """Make the lock anew: another thread may have held it."""
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_lock": None, "_binding": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.RLock()
+        reset_after_fork(self)
+
+    def __repr__(self) -> str:
+        return f"<FunctionHandle of {self._target.signature.qualname}: {len(self._listeners)} observers>"
+
+
+def _is_alive(listener: Listener) -> bool:
+    return listener.registration.active or listener.registration.paused
+
+
+def refuse_twice(observer: Any, registrations: list[Registration]) -> None:
+    """Refuse an observer that is registered already."""
+    if any(known.observer is observer for known in registrations):
+        message = f"observer {observer!r} is registered already: it would be told everything twice; remove one"
+        raise ConfigurationError(message)
+
+
+def found(observer: Any, registrations: list[Registration], where: str) -> Registration:
+    """Return the registration of an observer, given itself or its name."""
+    for known in registrations:
+        if known.observer is observer or (isinstance(observer, str) and known.name == observer):
+            return known
+    names = [known.name for known in registrations]
+    hint = nearest(observer, names) if isinstance(observer, str) else ""
+    message = f"observer {observer!r} is not registered {where}{hint}; registered: {', '.join(names) or 'none'}"
+    raise ConfigurationError(message)
+
+
+def named_apart(pairs: Any) -> dict[str, Any]:
+    """Return a dictionary in which equal names are followed by `#2`, `#3`, ..."""
+    named: dict[str, Any] = {}
+    for name, value in pairs:
+        unique, number = name, 1
+        while unique in named:
+            number += 1
+            unique = f"{name}#{number}"
+        named[unique] = value
+    return named

@@ -1,0 +1,81 @@
+"""What users may implement: observers, time sources, variable extractors, error handlers.
+
+Nothing here has to be inherited from; an object with these members will do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from callpyback.core.context import ExecutionContext, FunctionSignature
+    from callpyback.core.state_machine import Outcome
+
+Begin = Callable[[], object]
+"""Called with nothing when a call begins; what it returns is dropped."""
+
+End = Callable[[float, Any, "BaseException | None", "Outcome"], object]
+"""Called once when a call has ended, with `(elapsed, value, exception, outcome)`."""
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """Told about calls, the highest `priority` first.
+
+    Optional members are read once, at registration: `name`, `states` (the states it is told; see
+    `docs/reference/states.md` for the default), `critical`, `guard`, `bind`, `get_metrics`, `close`.
+    `update` may be a coroutine function around coroutines and async generators.
+    """
+
+    priority: float
+
+    def update(self, context: ExecutionContext) -> Awaitable[None] | None:
+        """Receive one state of one call. What it returns is dropped."""
+
+
+@runtime_checkable
+class BindableObserver(Protocol):
+    """An observer that needs no context: told by plain values, which is several times cheaper."""
+
+    priority: float
+
+    def bind(self, function_signature: FunctionSignature) -> tuple[Begin | None, End | None] | None:
+        """Return what to call when a call of this function begins and when it has ended.
+
+        Called once for each observed function. `begin()` gets nothing; `end(elapsed, value, exception, outcome)`
+        gets the seconds the body ran (nan if unknown), its value, its exception and the `Outcome`. Either may be
+        None; returning None altogether means "use `update` for this function".
+        """
+
+
+class TimeSource(Protocol):
+    """Where timestamps and durations come from, in float seconds.
+
+    A source may also have `monotonic()`, which durations then use in place of `now()`.
+    """
+
+    def now(self) -> float:
+        """Return the wall-clock time in seconds since the epoch."""
+
+
+class VariableExtractor(Protocol):
+    """Captures local variables of the observed function."""
+
+    def setup_extraction(self) -> AbstractContextManager[Any]:
+        """Return a context manager that is open while one call's body runs."""
+
+    def extract_variables(self, names: Iterable[str]) -> dict[str, Any]:
+        """Return the named variables of the call whose context is open; called at its end, inside the `with`."""
+
+
+class ErrorHandler(Protocol):
+    """Asked when the body raised: answer with a value, or raise."""
+
+    def handle_error(self, error: Exception, context: ExecutionContext) -> Any:
+        """Return the value the caller gets instead, or raise.
+
+        Raising `error` itself lets it pass. Raising another error sends that one to the caller, with the body's
+        error as its `__context__`.
+        """
