@@ -57,7 +57,7 @@ class _NoValue:
 NO_VALUE: Final = _NoValue()
 
 
-class StopProcessing(CallPyBackError):  # noqa: N818 - a decision, not an error; the name is the seeds'
+class StopProcessing(CallPyBackError):
     """Raised by an observer at PRE_EXECUTION to answer the call itself, or to end the telling of this state.
 
     With a value (None included) the body does not run and the caller gets the value. Around a generator or an

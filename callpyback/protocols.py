@@ -10,7 +10,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from callpyback.core.context import ExecutionContext, FunctionSignature
+    from callpyback.core.context import ExecutionContext
+    from callpyback.core.functions import FunctionSignature
     from callpyback.core.state_machine import Outcome
 
 Begin = Callable[[], object]

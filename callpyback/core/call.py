@@ -10,7 +10,8 @@ from callpyback.core.context import ExecutionFailure, ExecutionResult, Raised
 from callpyback.core.state_machine import ExecutionState, Outcome
 
 if TYPE_CHECKING:
-    from callpyback.core.dispatch import Listener, Plan
+    from callpyback.core.dispatch import Listener
+    from callpyback.core.plan import Plan
     from callpyback.core.registration import Registration
 
 _numbers = itertools.count(1)
@@ -203,6 +204,11 @@ class Call:
         """Record that this exception is the result."""
         self.raised = Raised(error)
         self._failure = None
+
+    def without_problem(self) -> BaseException | None:
+        """Set aside what goes to the caller so far, to see what comes."""
+        problem, self.problem = self.problem, None
+        return problem
 
     def taken(self) -> BaseException:
         """Return what is to be raised to the caller, and let go of it."""

@@ -165,7 +165,7 @@ def _without_frames(error: BaseException) -> tuple[Any, ...]:
 def _rebuilt(cls: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]) -> BaseException:
     """Make an exception without running any code of its class."""
     builtin = next(base for base in cls.__mro__ if base.__module__ == "builtins")
-    error = cast("BaseException", builtin.__new__(cls, *args))
+    error: BaseException = builtin.__new__(cls, *args)
     error.args = args
     error.__dict__.update(attributes)
     return error
@@ -358,7 +358,7 @@ def _live(read: Callable[[Call, ExecutionState], Any], otherwise: Callable[[], A
     """Read a field from the running call, or take a default in a context built by hand."""
 
     def compute(context: ExecutionContext) -> Any:
-        call = context._call
+        call = context._call  # noqa: SLF001 - this is a part of the class, kept beside it
         return otherwise() if isinstance(call, Ending) else read(call, context.state)
 
     return compute
@@ -372,4 +372,4 @@ for _name, _read, _otherwise in (
     ("metadata", lambda call, _: dict(call.plan.target.metadata), dict),
     ("timestamp", lambda call, _: call.timestamp, float),
 ):
-    _defer(ExecutionContext, _name, _live(_read, _otherwise))  # type: ignore[arg-type]
+    _defer(ExecutionContext, _name, _live(_read, _otherwise))

@@ -7,14 +7,13 @@ import functools
 import threading
 import types
 import weakref
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, Self, TypeVar, cast
 
 from callpyback.core import configuration
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.handle import FunctionHandle, found, named_apart, refuse_twice
 from callpyback.core.policy import ErrorPolicy
-from callpyback.core.proxies import observed_callable
 from callpyback.core.registration import Registration, ordered
 from callpyback.core.time_sources import SystemTimeSource, clocks_of
 from callpyback.errors import NO_VALUE, ConfigurationError
@@ -95,7 +94,7 @@ class CallPyBack:
         for observer in configuration.checked_observers(observers):
             self.add_observer(observer)
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> CallPyBack:
+    def __new__(cls, *_: Any, **kwargs: Any) -> Self:
         """Refuse unknown keywords by the nearest known name."""
         configuration.refuse_unknown_keywords(cls.__init__, kwargs)
         return super().__new__(cls)
@@ -108,27 +107,29 @@ class CallPyBack:
         """
         target: Any = function
         if isinstance(target, staticmethod | classmethod):
-            rewrapped = type(target)(self(target.__func__))
-            return rewrapped  # type: ignore[return-value]
+            return cast("T", type(target)(self(target.__func__)))
         if isinstance(target, property):
-            parts = [part if part is None else self(part) for part in (target.fget, target.fset, target.fdel)]
-            return property(*parts, doc=target.__doc__)  # type: ignore[return-value]
+            parts: Any = [part if part is None else self(part) for part in (target.fget, target.fset, target.fdel)]
+            made: Any = property
+            return cast("T", made(*parts, doc=target.__doc__))
         if isinstance(target, functools.cached_property):
-            return functools.cached_property(self(target.func))  # type: ignore[return-value]
+            return cast("T", functools.cached_property(self(target.func)))
         if isinstance(target, functools.partialmethod):
             observed = self(target.func)
-            return functools.partialmethod(observed, *target.args, **target.keywords)  # type: ignore[return-value]
+            return cast("T", functools.partialmethod(observed, *target.args, **target.keywords))
         configuration.refuse_undecoratable(target)
         known = getattr(target, "callpyback", None)
         if isinstance(known, FunctionHandle) and known.decorator is self and known.wrapper is target:
             return function  # a second time would tell every observer everything twice
-        return self._observed(target)
+        return cast("T", self._observed(target))
 
     def _observed(self, function: Any) -> Any:
         handle = FunctionHandle(self, function)
         with self._lock:
             self._handles.add(handle)
         if not isinstance(function, types.FunctionType):
+            from callpyback.core.proxies import observed_callable  # noqa: PLC0415 - brings wrapt, which few need
+
             return observed_callable(handle, function)
         wrapper: Any = handle.wrapper
         for name in _HOOKS:
@@ -208,8 +209,7 @@ class CallPyBack:
     def get_metrics(self) -> dict[str, Any]:
         """Return `observer_count`, and `"<name>_metrics"` of every observer that has `get_metrics`."""
         observers = [(known.name, known.observer) for known in ordered(self._registrations)]
-        measured = ((name, observer) for name, observer in observers if callable(getattr(observer, "get_metrics", None)))
-        named = named_apart(measured)
+        named = named_apart(known for known in observers if callable(getattr(known[1], "get_metrics", None)))
         return {
             "observer_count": len(observers),
             **{f"{name}_metrics": observer.get_metrics() for name, observer in named.items()},
@@ -238,7 +238,7 @@ class CallPyBack:
                     registration.count_failure(error, "close()", again=True)
                     raise
 
-    def __enter__(self) -> CallPyBack:
+    def __enter__(self) -> Self:
         """Use as a context manager: `shutdown` at the end."""
         return self
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 from callpyback.core.context import ExecutionContext
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.functions import FunctionKind
+from callpyback.core.safe_repr import safe_repr, safe_text
 from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState
 from callpyback.errors import CallVetoed, ConfigurationError, StopProcessing
 
 if TYPE_CHECKING:
     from callpyback.core.call import Call
-    from callpyback.core.registration import Registration
     from callpyback.core.functions import Target
+    from callpyback.core.registration import Registration
 
 Tell = Callable[["Call"], Any]
 Steps = Generator[Awaitable[Any], Any, None]
@@ -74,9 +75,11 @@ class Listener:
 
     def __init__(self, registration: Registration, target: Target) -> None:
         self.registration = registration
-        self.begin = self.end = self.update = None
+        self.begin: Callable[[], Any] | None = None
+        self.end: Callable[..., Any] | None = None
+        self.update: Callable[..., Any] | None = None
         self.tells: dict[ExecutionState, Tell] = {}
-        bound = registration.bind(target.signature) if callable(registration.bind) else None
+        bound = _bound(registration, target)
         self.is_bound = bound is not None
         self.is_async = bound is None and registration.awaited
         self.wants_variables = bound is None
@@ -96,7 +99,8 @@ class Listener:
             self.tells = {state: self._told_by_context(state) for state in registration.states}
 
     def _tell_plain_values(self, bound: tuple[Callable[[], Any] | None, Callable[..., Any] | None]) -> None:
-        self.begin, self.end = begin, end = bound
+        begin, end = bound
+        self.begin, self.end = begin, end
         if begin is not None:
             self.tells[ExecutionState.PRE_EXECUTION] = lambda _: begin()
         if end is not None:
@@ -118,6 +122,32 @@ class Listener:
             call.probed = (call.probed or frozenset()) | {registration}
             return True
         return False
+
+
+def _bound(registration: Registration, target: Target) -> tuple[Any, Any] | None:
+    """Return how an observer is told by plain values, or None if it is told by contexts."""
+    if not callable(registration.bind):
+        return None
+    try:
+        bound = registration.bind(target.signature)
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        message = f"observer {registration.name!r}: bind() raised {safe_text(error)} for {target.signature.qualname}"
+        raise ConfigurationError(message) from error
+    if bound is None:
+        if callable(registration.update):
+            return None
+        message = f"observer {registration.name!r}: bind() gave None, but there is no update(context) to use instead"
+        raise ConfigurationError(message)
+    parts = bound if isinstance(bound, tuple) else ()
+    if len(parts) == 2 and all(part is None or callable(part) for part in parts):  # noqa: PLR2004 - begin and end
+        return parts
+    message = (
+        f"observer {registration.name!r}: bind() gave {safe_repr(bound)}; expected (begin, end), each something to call "
+        "or None, or None to be told by update(context)"
+    )
+    raise ConfigurationError(message)
 
 
 def told(call: Call, state: ExecutionState, start: int = 0) -> Steps:
@@ -245,7 +275,7 @@ def is_own_cancellation(error: BaseException) -> bool:
 def is_cancellation(error: BaseException) -> bool:
     """Return whether this is how asyncio or trio cancel; neither is imported for the question."""
     asyncio, trio = sys.modules.get("asyncio"), sys.modules.get("trio")
-    return isinstance(error, getattr(asyncio, "CancelledError", ())) or isinstance(error, getattr(trio, "Cancelled", ()))
+    return isinstance(error, (getattr(asyncio, "CancelledError", ()), getattr(trio, "Cancelled", ())))
 
 
 def settle(call: Call) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from callpyback.core.context import ExecutionContext
 from callpyback.core.dispatch import Steps, is_cancellation, judge, settle, told
+from callpyback.core.functions import FunctionKind
 from callpyback.core.safe_repr import safe_text
 from callpyback.core.state_machine import ExecutionState, Outcome
 
@@ -74,6 +75,7 @@ def failing(call: Call, error: BaseException) -> Steps:
     """From an exception of the body to the end; `call.handled` says whether a value replaces it."""
     untouched = _Untouched(error)
     call.fail(error)
+    call.closing = isinstance(error, GeneratorExit) and call.plan.target.kind is FunctionKind.COROUTINE
     try:
         if isinstance(error, Exception):
             yield from told(call, POST_FAILURE)
@@ -116,7 +118,7 @@ def _of_interrupt(error: BaseException) -> tuple[Outcome, ExecutionState]:
 
 def _ended(call: Call, outcome: Outcome, terminal: ExecutionState, start: int = 0) -> Steps:
     call.outcome = outcome
-    settled, call.problem = call.problem, None
+    settled = call.without_problem()
     yield from told(call, terminal, start)
     # A critical observer that failed only now reaches the caller if nothing else does.
     failed_last = call.problem if outcome in (Outcome.SUCCESS, Outcome.HANDLED, Outcome.SUPPLIED) else None
@@ -142,7 +144,7 @@ def resumed_success(call: Call, at: int, error: BaseException) -> Steps:
     else:
         call.state, call.outcome = COMPLETED, Outcome.SUCCESS
         judge(call, last[at - len(first)], error)
-        problem, call.problem = call.problem, None
+        problem = call.without_problem()
         yield from _ended(call, Outcome.SUCCESS, COMPLETED, at - len(first) + 1)
         call.problem = call.problem or problem
 

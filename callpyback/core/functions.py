@@ -129,7 +129,7 @@ class FunctionSignature:
 def _restore_signature(
     name: str, qualname: str, module: str, kind: FunctionKind, shapes: list[tuple[str, int]]
 ) -> FunctionSignature:
-    kinds = list(inspect._ParameterKind)  # type: ignore[attr-defined]  # noqa: SLF001 - the enum has no public name
+    kinds = list(inspect._ParameterKind)  # noqa: SLF001 - the enum has no public name
     parameters = {name: inspect.Parameter(name, kinds[index]) for name, index in shapes}
     return FunctionSignature(name, qualname=qualname, module=module, kind=kind, parameters=parameters)
 

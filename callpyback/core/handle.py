@@ -6,20 +6,20 @@ import bisect
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from callpyback.core.dispatch import Listener, is_inside_observer
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.functions import FunctionKind, FunctionSignature, Target
 from callpyback.core.hooks import Hook
 from callpyback.core.plan import EMPTY, STALE, Plan
-from callpyback.core.registration import ObserverHealth, Registration
 from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState
 from callpyback.core.variable_extraction import bind_extractor
 from callpyback.core.wrappers import fit, make_wrapper
 from callpyback.errors import ConfigurationError, nearest
 
 if TYPE_CHECKING:
+    from callpyback.core.registration import ObserverHealth, Registration
     from callpyback.core.decorator import CallPyBack
 
 _MADE_AT_ONCE = 16
@@ -205,15 +205,14 @@ class FunctionHandle:
 
     def current_plan(self) -> Plan:
         """Return the plan for a call that begins now, making it and its code first if something has changed."""
-        while self._cell.cell_contents is STALE:
+        while (plan := self._cell.cell_contents) is STALE:
             version = self._version
-            plan = self._made_plan()
-            fit(plan, self._target, self._function)
-            self._cell.cell_contents = plan
+            made = self._made_plan()
+            fit(made, self._target, self._function)
+            self._cell.cell_contents = made
             if self._version != version:
                 self._cell.cell_contents = STALE
-        plan: Plan = self._cell.cell_contents
-        return plan
+        return cast("Plan", plan)
 
     def _made_plan(self) -> Plan:
         decorator = self._decorator

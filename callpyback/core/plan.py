@@ -58,7 +58,6 @@ class Plan:
         return "STALE"  # a wrapper that is unpickled elsewhere makes its plan there
 
 
-
 class _NoPlan(Plan):
     """Stands for having no plan; copies and pickles as itself."""
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TYPE_CHECKING
 
-from callpyback.core.context import ExecutionContext
 from callpyback.errors import NO_VALUE, ConfigurationError
+
+if TYPE_CHECKING:
+    from callpyback.core.context import ExecutionContext
 
 _SHARED_BY_MISTAKE: Final = (list, dict, set, bytearray, deque)
 
@@ -31,7 +33,8 @@ class factory:  # noqa: N801 - read as a word: default_return=factory(dict)
     __slots__ = ("make",)
 
     def __init__(self, make: Callable[[], Any]) -> None:
-        if not callable(make):
+        given: Any = make
+        if not callable(given):
             message = f"factory({make!r}): expected something to call without arguments, such as list or dict"
             raise ConfigurationError(message)
         self.make = make

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from callpyback.core.handle import FunctionHandle
 
 
-class ObservedCallable(wrapt.ObjectProxy):  # type: ignore[misc]
+class ObservedCallable(wrapt.ObjectProxy[Any]):
     """Stands for the callable in every respect, and calls it through the wrapper."""
 
     def __init__(self, wrapped: Any, handle: FunctionHandle) -> None:
@@ -42,8 +42,6 @@ class ObservedCallable(wrapt.ObjectProxy):  # type: ignore[misc]
             return _looked_up, (signature.module, signature.qualname)
         return handle.decorator, (self.__wrapped__,)
 
-    __reduce__ = None
-
     def __copy__(self) -> Any:
         return self
 
@@ -55,7 +53,8 @@ class ObservedDescriptor(ObservedCallable):
     """The same for callables that bind to instances, such as unbound methods of builtin and compiled classes."""
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        return self if instance is None else types.MethodType(self, instance)
+        bound: Any = self
+        return self if instance is None else types.MethodType(bound, instance)
 
 
 def _looked_up(module: str, qualname: str) -> Any:

@@ -9,7 +9,7 @@ import math
 import numbers
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -262,8 +262,9 @@ def _run_lifecycle(observer: Any, options: dict[str, Any] | None) -> None:
 
 def checked_priority(priority: Any, owner: Any) -> float:
     """Return the priority, or refuse it by name."""
-    if isinstance(priority, numbers.Real) and not isinstance(priority, bool) and math.isfinite(priority):
-        return priority  # type: ignore[return-value]
+    is_number = isinstance(priority, numbers.Real) and priority is not True and priority is not False
+    if is_number and math.isfinite(priority):
+        return cast("float", priority)
     message = (
         f"priority={priority!r} ({type(priority).__name__}) of {owner!r}: expected a finite number; "
         "higher is told earlier"
@@ -277,7 +278,8 @@ def checked_states(states: Any, owner: Any) -> frozenset[ExecutionState]:
         return PLAIN_STATES
     if isinstance(states, ExecutionState):
         return frozenset({states})
-    given: list[Any] = list(states) if isinstance(states, Iterable) and not isinstance(states, str | bytes) else [states]
+    is_several = isinstance(states, Iterable) and not isinstance(states, str | bytes)
+    given: list[Any] = list(states) if is_several else [states]
     for state in given:
         if not isinstance(state, ExecutionState):
             message = (

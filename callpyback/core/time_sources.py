@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from callpyback.protocols import TimeSource
@@ -84,8 +84,9 @@ class GuardedClock:
         self.anomalies = 0
 
     def __call__(self) -> float:
+        """Return the reading in seconds, or nan."""
         try:
-            reading = self._read()
+            reading: Any = self._read()
             if isinstance(reading, float | int) and math.isfinite(reading):
                 return float(reading)
         except KeyboardInterrupt:

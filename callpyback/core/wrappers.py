@@ -284,9 +284,7 @@ def _forms(plan: Plan, state: ExecutionState) -> tuple[str, ...]:
     if len(listeners) > _UNROLLED:
         return _IN_A_LOOP
     bound = "begin" if state is _PRE else "end"
-    return tuple(
-        "update" if known.update is not None else bound if known.is_bound else "tell" for known in listeners
-    )
+    return tuple("update" if known.update is not None else bound if known.is_bound else "tell" for known in listeners)
 
 
 _CALLS: Final = {

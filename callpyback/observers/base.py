@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,8 +12,6 @@ from callpyback.core.safe_repr import safe_repr, type_name
 from callpyback.errors import ConfigurationError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from callpyback.core.context import ExecutionContext
     from callpyback.core.state_machine import ExecutionState
 

@@ -113,9 +113,7 @@ class CallbackObserver(BaseObserver):
     """
 
     def __init__(self, callback: Callback, states: States, priority: float = 0, name: str | None = None) -> None:
-        if not callable(callback):
-            message = f"callback={safe_repr(callback)} ({type_name(callback)}): expected something to call"
-            raise ConfigurationError(message)
+        _check_callable(callback)
         super().__init__(priority, _name_of(callback) if name is None else name, states=states)
         self.callback = callback
         self.wanted = wanted_by(callback)
@@ -144,6 +142,15 @@ class CallbackObserver(BaseObserver):
         weak = copy.copy(self)
         weak.callback = weakly(self.callback)
         return weak
+
+
+def _check_callable(callback: Any) -> None:
+    if not callable(callback):
+        message = (
+            f"callback={safe_repr(callback)} ({type_name(callback)}): expected something to call; "
+            "an observer is handed over as it is, in observers=[...]"
+        )
+        raise ConfigurationError(message)
 
 
 def wanted_by(callback: Callback) -> Wanted:

@@ -1,11 +1,10 @@
-"""Counts and durations of every observed function: exact under threads, in bounded memory, without a lock on the way."""
+"""Counts and durations of every observed function: exact under threads, in bounded memory, no lock on the way."""
 
 from __future__ import annotations
 
 import copy
 import threading
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +14,7 @@ from callpyback.core.state_machine import TERMINAL_STATES, Outcome
 from callpyback.core.time_sources import UNKNOWN
 from callpyback.errors import ConfigurationError, nearest
 from callpyback.observers.base import BaseObserver
-from callpyback.observers.quantiles import QuantileSketch
+from callpyback.observers.series import FAILURES, Series, average, counts_of, types_of
 
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext
@@ -25,106 +24,8 @@ if TYPE_CHECKING:
 OVERFLOW: Final = "<overflow>"
 """The series that counts the calls of all functions beyond the greatest number of series."""
 
-OTHER_TYPES: Final = "<other>"
-"""The entry of `failures_by_type` for all types beyond the first 100 of a function."""
-
-_BATCH: Final = 4096  # samples of one function that wait to be folded: sorting many at once is cheaper
-_SMALL_BATCH: Final = 256  # of calls that did not simply succeed, which take more room
-_MAX_TYPES: Final = 100
-_MAX_LEAVES: Final = 1000
-_FAILURES: Final = frozenset({Outcome.FAILURE, Outcome.TIMED_OUT})
-_BODY_NEVER_RAN: Final = frozenset({Outcome.VETOED, Outcome.SUPPLIED})
-_COUNTS: Final = {
-    "successes": (Outcome.SUCCESS,),
-    "failures": tuple(_FAILURES),
-    "handled": (Outcome.HANDLED,),
-    "vetoed": (Outcome.VETOED,),
-    "supplied": (Outcome.SUPPLIED,),
-    "cancelled": (Outcome.CANCELLED,),
-    "abandoned": (Outcome.ABANDONED,),
-    "aborted": (Outcome.ABORTED,),
-    "timed_out": (Outcome.TIMED_OUT,),
-}
-_leaves_of: Callable[[BaseException], tuple[BaseException, ...]] = BaseExceptionGroup.__dict__["exceptions"].__get__
-
-_Types = str | tuple[tuple[str, int], ...] | None
-
-
-class _Series:
-    """The numbers of one function.
-
-    Ended calls append to `fresh` or `others`, begun ones to `started`, and nothing else happens on the way of a call:
-    appending is atomic. `fold` moves what is there into the numbers; it is called by one thread at a time.
-    """
-
-    __slots__ = ("begun", "ended", "failures_by_type", "fresh", "module", "name", "others", "outcomes", "qualname")
-    __slots__ += ("started", "times")
-
-    def __init__(self, name: str, qualname: str, module: str) -> None:
-        self.name = name
-        self.qualname = qualname
-        self.module = module
-        self.fresh: list[float] = []
-        self.others: list[tuple[Outcome, _Types, float]] = []
-        self.started: list[None] = []
-        self.begun = self.ended = 0
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget all but the calls in progress."""
-        self.outcomes: Counter[Outcome] = Counter()
-        self.failures_by_type: dict[str, int] = {}
-        self.times = QuantileSketch()
-
-    def fold(self) -> None:
-        """Take as many as there are now; others may be appended meanwhile, behind them."""
-        number = len(self.fresh)
-        durations = self.fresh[:number]
-        del self.fresh[:number]
-        self.outcomes[Outcome.SUCCESS] += number
-        if self.others:
-            durations += self._fold_others()
-        self.ended += len(durations)
-        # Last: no call is then seen to have ended that was not seen to begin.
-        self.begun += (begun := len(self.started))
-        del self.started[:begun]
-        self.times.add_many(durations)
-
-    def _fold_others(self) -> list[float]:
-        number = len(self.others)
-        batch = self.others[:number]
-        del self.others[:number]
-        for outcome, types, _ in batch:
-            self.outcomes[outcome] += 1
-            if types is not None:
-                self._count_types(((types, 1),) if isinstance(types, str) else types)
-        return [UNKNOWN if outcome in _BODY_NEVER_RAN else elapsed for outcome, _, elapsed in batch]
-
-    def _count_types(self, types: tuple[tuple[str, int], ...]) -> None:
-        counts = self.failures_by_type
-        for name, number in types:
-            kept = name if name in counts or len(counts) < _MAX_TYPES else OTHER_TYPES
-            counts[kept] = counts.get(kept, 0) + number
-
-    def merge(self, other: _Series) -> None:
-        self.outcomes.update(other.outcomes)
-        self._count_types(tuple(other.failures_by_type.items()))
-        self.times.merge(other.times)
-
-    def stats(self) -> dict[str, Any]:
-        times = self.times
-        p50, p95, p99 = times.quantiles((0.5, 0.95, 0.99))
-        return {
-            **_counts_of(self.outcomes),
-            "failures_by_type": dict(self.failures_by_type),
-            "total_time": times.sum,
-            "average_time": _average(times.sum, times.count),
-            "min_time": times.minimum,
-            "max_time": times.maximum,
-            "p50": p50,
-            "p95": p95,
-            "p99": p99,
-        }
+_BATCH: Final = 4096  # successes of one function that wait to be folded: sorting many at once is cheaper
+_SMALL_BATCH: Final = 256  # of calls that ended otherwise, which are rarer and take more room
 
 
 class MetricsObserver(BaseObserver):
@@ -170,18 +71,12 @@ class MetricsObserver(BaseObserver):
         self, priority: float = 0, name: str | None = None, *, in_progress: bool = False, max_series: int = 2000
     ) -> None:
         super().__init__(priority, name)
-        if not isinstance(in_progress, bool):
-            message = f"in_progress={safe_repr(in_progress)} ({type_name(in_progress)}): expected True or False"
-            raise ConfigurationError(message)
-        if not isinstance(max_series, int) or isinstance(max_series, bool) or max_series < 1:
-            message = (
-                f"max_series={safe_repr(max_series)} ({type_name(max_series)}): expected a whole number from 1 on; "
-                "leave it out for 2,000"
-            )
-            raise ConfigurationError(message)
+        _check_parameter("in_progress", in_progress, bool, "True or False")
+        _check_parameter("max_series", max_series, int, "a whole number from 1 on, such as 2000")
         self._counts_progress = in_progress
         self._max_series = max_series
-        self._series: dict[tuple[str, str], _Series] = {}
+        self._series: dict[tuple[str, str], Series] = {}
+        self._folding = False
         self._renew_lock()
         reset_after_fork(self, "_renew_lock")
 
@@ -216,28 +111,153 @@ class MetricsObserver(BaseObserver):
         `timed_out`. `total_executions` are the successes, `total_calls` the calls, `average_execution_time` is in
         seconds. `function_stats` has for each function the same counts, `failures_by_type` (of an exception group
         each leaf counts, while the failure counts once), and in seconds `total_time`, `average_time`, `min_time`,
-        `max_time`, `p50`, `p95` and `p99`, which are None while there is no sample. With `in_progress=True` both have
-        `in_progress`, as of now.
+        `max_time`, `p50`, `p95` and `p99`; times are None while there is no sample. With `in_progress=True` there is
+        an `in_progress` in each and in the whole, as of now.
 
-        Functions go by their bare name while only one has it, else by their qualified name; where two modules have
-        the same qualified name, by `module.qualname`.
+        Functions go by their bare name while only one has it, else by their qualified name; where functions of two
+        modules share that, by `module.qualname`.
         """
         with self._lock:
-            self._fold_all()
-            totals: Counter[Outcome] = Counter()
-            for series in self._all_series():
-                totals.update(series.outcomes)
-            times = [series.times for series in self._all_series()]
-            counters = _counts_of(totals)
-            metrics = {
+            self._fold(*self._series.values())
+            named = self._named()
+            function_stats = {name: series.stats() for name, series in named.items()}
+            counters = counts_of(sum((series.outcomes for series in named.values()), Counter()))
+            times = [series.times for series in named.values()]
+            metrics: dict[str, Any] = {
                 "counters": counters,
-                "average_execution_time": _average(sum(t.sum for t in times), sum(t.count for t in times)),
+                "average_execution_time": average(sum(t.sum for t in times), sum(t.count for t in times)),
                 "total_executions": counters["successes"],
                 "total_calls": counters["calls"],
-                "function_stats": {name: series.stats() for name, series in self._named().items()},
+                "function_stats": function_stats,
             }
             if self._counts_progress:
-                for name, series in self._named().items():
-                    metrics["function_stats"][name]["in_progress"] = series.begun - series.ended
-                metrics["in_progress"] = sum(series.begun - series.ended for series in self._all_series())
+                for name, series in named.items():
+                    function_stats[name]["in_progress"] = series.in_progress
+                metrics["in_progress"] = sum(series.in_progress for series in named.values())
             return metrics
+
+    def quantile(self, name: str, q: float) -> float | None:
+        """Return the q-quantile of one function's durations in seconds, or None while there are none.
+
+        Args:
+            name: As in `function_stats`.
+            q: Between 0 and 1.
+
+        Raises:
+            KeyError: There is no such function.
+            ConfigurationError: `q` is not between 0 and 1.
+        """
+        with self._lock:
+            named = self._named()
+            if name not in named:
+                message = f"no function {name!r} has been observed{nearest(name, named)}"
+                raise KeyError(message)
+            self._fold(named[name])
+            return named[name].times.quantile(q)
+
+    def merge(self, other: MetricsObserver) -> None:
+        """Add the numbers of another observer, of another process say, function by function.
+
+        The other is left as it is. Its calls in progress are not added: they are not this observer's to end.
+        """
+        theirs = other._snapshot()
+        with self._lock:
+            for (module, qualname), series in theirs.items():
+                self._series_at(module, qualname, series.name).merge(series)
+
+    def reset_metrics(self) -> None:
+        """Start all counts and durations anew. Calls in progress stay counted as such."""
+        with self._lock:
+            self._fold(*self._series.values())
+            for series in self._series.values():
+                series.clear()
+
+    def reset(self) -> None:
+        """Do what `reset_metrics` does."""
+        self.reset_metrics()
+
+    def _end_of(self, series: Series) -> End:
+        fresh, others, try_fold = series.fresh, series.others, self._try_fold
+        note_success, note_other, success = fresh.append, others.append, Outcome.SUCCESS
+
+        def end(elapsed: float, _value: Any, exception: BaseException | None, outcome: Outcome) -> None:
+            if outcome is success:
+                note_success(elapsed)
+                if len(fresh) < _BATCH:
+                    return
+            else:
+                note_other((outcome, types_of(exception) if outcome in FAILURES else (), elapsed))
+                if len(others) < _SMALL_BATCH:
+                    return
+            try_fold(series)
+
+        return end
+
+    def _try_fold(self, series: Series) -> None:
+        # A call never waits: if another thread is folding or reading, one of the next calls folds.
+        if self._lock.acquire(blocking=False):
+            try:
+                self._fold(series)
+            finally:
+                self._lock.release()
+
+    def _fold(self, *many: Series) -> None:
+        # The lock is re-entrant for a signal handler or a __del__ that runs during a fold and reads or calls: it must
+        # not wait for its own thread. It sees the numbers half way, and leaves the lists to the fold under way.
+        if self._folding:
+            return
+        self._folding = True
+        try:
+            for series in many:
+                series.fold()
+        finally:
+            self._folding = False
+
+    def _series_of(self, signature: FunctionSignature) -> Series:
+        with self._lock:
+            return self._series_at(signature.module, signature.qualname, signature.name)
+
+    def _series_at(self, module: str, qualname: str, name: str) -> Series:
+        found = self._series.get((module, qualname))
+        if found is None and len(self._series) >= self._max_series:
+            module, qualname, name = "", OVERFLOW, OVERFLOW
+            found = self._series.get((module, qualname))
+        if found is None:
+            found = self._series[module, qualname] = Series(name, qualname, module)
+        return found
+
+    def _named(self) -> dict[str, Series]:
+        """Return the series, each by the shortest name that tells it apart."""
+        every = list(self._series.values())
+        bare, qualified = Counter(s.name for s in every), Counter(s.qualname for s in every)
+        named: dict[str, Series] = {}
+        for s in every:
+            names = [s.name] * (bare[s.name] == 1) + [s.qualname] * (qualified[s.qualname] == 1)
+            names += [f"{s.module}.{s.qualname}", f"{s.module}:{s.qualname}"]
+            named[next(name for name in names if name not in named)] = s
+        return named
+
+    def _snapshot(self) -> dict[tuple[str, str], Series]:
+        with self._lock:
+            self._fold(*self._series.values())
+            return copy.deepcopy(self._series)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.RLock()
+        self._folding = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**self.__dict__, "_series": self._snapshot()}
+        del state["_lock"], state["_folding"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._renew_lock()
+        reset_after_fork(self, "_renew_lock")
+
+
+def _check_parameter(parameter: str, value: Any, kind: type, expected: str) -> None:
+    if type(value) is not kind or (kind is int and value < 1):
+        message = f"{parameter}={safe_repr(value)} ({type_name(value)}): expected {expected}"
+        raise ConfigurationError(message)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
-from callpyback.core.safe_repr import safe_repr
+from callpyback.core.safe_repr import safe_repr, type_name
 from callpyback.errors import ConfigurationError
 
 _MAX_BUCKETS: Final = 2048
@@ -29,8 +29,9 @@ class QuantileSketch:
     Samples up to 1e-300, those below zero (a clock went back) included, count as 0, and those from 1e300 on as that.
     Samples that are infinite or no number are left out. Not safe to change from several threads without a lock.
 
-    The maintained library for this (`ddsketch` 3.0.1) takes 680 ns a sample, more than the whole observed call may;
-    `add_many` sorts, finds the few buckets by bisection, and takes 60 to 90 ns (Python 3.12, same machine).
+    The maintained library for this, `ddsketch` 3.0.1, takes 680 ns a sample, more than a whole observed call may.
+    `add_many` sorts and finds the ends of the few buckets by bisection: 60 to 130 ns a sample for 4,096 measured
+    durations at once, 180 ns for random ones over three orders of magnitude (Python 3.12, same machine).
 
     Args:
         relative_accuracy: The greatest relative error, between 0.0001 and 0.5.
@@ -55,11 +56,7 @@ class QuantileSketch:
     )
 
     def __init__(self, relative_accuracy: float = 0.01) -> None:
-        if not isinstance(relative_accuracy, float) or not 0.0001 <= relative_accuracy <= 0.5:
-            message = (
-                f"relative_accuracy={safe_repr(relative_accuracy)}: expected a float from 0.0001 to 0.5; 0.01 is 1 %"
-            )
-            raise ConfigurationError(message)
+        _check_range("relative_accuracy", relative_accuracy, 0.0001, 0.5, "0.01 is 1 %")
         self.relative_accuracy = relative_accuracy
         self._log_growth = math.log((1 + relative_accuracy) / (1 - relative_accuracy))
         self.clear()
@@ -119,9 +116,7 @@ class QuantileSketch:
     def quantiles(self, qs: Sequence[float]) -> list[float | None]:
         """Return several quantiles for little more than the cost of one."""
         for q in qs:
-            if not isinstance(q, int | float) or not 0 <= q <= 1:
-                message = f"q={safe_repr(q)}: expected a number from 0 to 1, such as 0.95"
-                raise ConfigurationError(message)
+            _check_range("q", q, 0, 1, "0.5 is the median")
         keys = sorted(self._buckets)
         reached, ends = self._zeros, []
         for key in keys:
@@ -147,7 +142,8 @@ class QuantileSketch:
     def _counted(self, ordered: list[float], start: int) -> dict[int, int]:
         """Return the number of samples in each bucket, finding the end of each by bisection."""
         log, exp, ceil, growth = math.log, math.exp, math.ceil, self._log_growth
-        counts, size = {}, len(ordered)
+        size = len(ordered)
+        counts: dict[int, int] = {}
         while start < size:
             key = ceil(log(ordered[start]) / growth)
             # Rounding may put the bound just below the sample itself, which belongs here all the same.
@@ -172,3 +168,9 @@ class QuantileSketch:
         for key, number in counts.items():
             kept = max(key, self._floor)
             buckets[kept] = buckets.get(kept, 0) + number
+
+
+def _check_range(parameter: str, value: Any, least: float, greatest: float, example: str) -> None:
+    if not isinstance(value, int | float) or not least <= value <= greatest:
+        message = f"{parameter}={safe_repr(value)} ({type_name(value)}): expected a number from {least} to {greatest}; {example}"
+        raise ConfigurationError(message)

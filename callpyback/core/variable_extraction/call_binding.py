@@ -7,7 +7,7 @@ from types import CodeType, FunctionType
 from typing import Any, Protocol
 
 from callpyback.core.variable_extraction.binding import Arguments, locals_at_raise, nothing
-from callpyback.core.variable_extraction.frames import locals_at_return, read_locals, suspended_frame
+from callpyback.core.variable_extraction.frames import RUNS_LATER, locals_at_return, read_locals, suspended_frame
 from callpyback.core.variable_extraction.installation import Installation
 from callpyback.core.variable_extraction.slots import CallSlot, anchors, current_slot, end, enter, make_slot
 from callpyback.core.variable_extraction.target import Target
@@ -66,7 +66,7 @@ class CallBinding:
 class FunctionBinding(CallBinding):
     """Captures from plain calls: what runs between `begin` and the end runs in the slot's context."""
 
-    __slots__ = ("_takes",)
+    __slots__ = ("_read_kept", "_takes")
 
     def __init__(
         self,
@@ -78,6 +78,7 @@ class FunctionBinding(CallBinding):
         super().__init__(binder, arguments, target, installation)
         # Only behind another decorator can a slot of the same code inside this one be the same call.
         self._takes = None if target.is_direct else {id(self.code): self._names}
+        self._read_kept = locals_at_return if self.code.co_flags & RUNS_LATER else read_locals
 
     def begin(self, inner: object | None = None) -> CallSlot | None:  # noqa: ARG002 - a plain call has none
         """Open the call's slot."""
@@ -93,7 +94,10 @@ class FunctionBinding(CallBinding):
                 elif parent.code is None:  # an outermost call that has ended
                     parent = None
             slot = CallSlot()  # make_slot and enter, inlined: most of the cost of a call is here
-            slot.code, slot.names, slot.takes, slot.parent = self.code, names, takes, parent
+            slot.code = self.code
+            slot.names = names
+            slot.takes = takes
+            slot.parent = parent
             slot.anchor = slot.frame = slot.handed = slot.values = None
             _set_current(slot)
         except Exception:  # noqa: BLE001 - capturing must not hurt a call
@@ -105,7 +109,7 @@ class FunctionBinding(CallBinding):
         if slot is None:
             return nothing(self._names)
         try:
-            values = slot.values if slot.frame is None else locals_at_return(slot.frame, slot.names)
+            values = slot.values if slot.frame is None else self._read_kept(slot.frame, slot.names)
             if values is None or slot.parent is not None:
                 return self._returned_inside(slot, values)
             slot.code = slot.frame = slot.handed = slot.takes = slot.values = None  # as end, inlined

@@ -23,10 +23,13 @@ def read_locals(frame: FrameType, names: tuple[str, ...]) -> dict[str, Any]:
     `locals()` returned in that frame if it was called there.
     """
     found = frame.f_locals
+    values: dict[str, Any] = {}
     try:
-        return {name: found[name] for name in names}
+        for name in names:
+            values[name] = found[name]
     except KeyError:
         return {name: found.get(name, NullVariable) for name in names}
+    return values
 
 
 def frame_of(error: BaseException, code: CodeType) -> FrameType | None:

@@ -68,7 +68,11 @@ def _on_return(code: CodeType, _offset: int, _value: object) -> None:
         if slot is not None:
             if slot.code is code and slot.anchor is None:
                 # The last return wins: in undecorated recursion and in retries that is the call's own.
-                slot.values = read_locals(_getframe(1), slot.names)
+                found = _getframe(1).f_locals
+                try:
+                    slot.values = {name: found[name] for name in slot.names}  # as read_locals, inlined
+                except KeyError:
+                    slot.values = read_locals(_getframe(1), slot.names)
             elif slot.takes is not None and (names := slot.takes.get(id(code))) is not None:
                 slot.handed = read_locals(_getframe(1), names)
         if anchors:

@@ -42,7 +42,10 @@ def keep_frame() -> None:
             frame = _getframe(1)
             code = frame.f_code
             if (slot.code is code and slot.anchor is None) or (slot.takes is not None and id(code) in slot.takes):
-                _keep(slot, frame)
+                if slot.frame is None:
+                    slot.frame = frame
+                else:
+                    _keep(slot, frame)
         if anchors:
             frame = _getframe(1)
             for suspended in slots_of_suspended(frame.f_code, frame):
