@@ -6,7 +6,6 @@ the minimum is taken: a machine that changes its clock changes it for all of the
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import gc
 import math

@@ -12,8 +12,8 @@ from callpyback.core.context import ExecutionContext, ExecutionFailure, Executio
 from callpyback.core.decorator import CallPyBack, handle
 from callpyback.core.functions import FunctionKind, FunctionSignature
 from callpyback.core.handle import FunctionHandle
+from callpyback.core.health import ObserverHealth
 from callpyback.core.policy import factory
-from callpyback.core.registration import ObserverHealth
 from callpyback.core.state_machine import ExecutionState, Outcome, StateMachine
 from callpyback.core.time_sources import MockTimeSource, SystemTimeSource
 from callpyback.core.variable_extraction import NoOpVariableExtractor, NullVariable, TracingVariableExtractor

@@ -122,7 +122,8 @@ class Kind:
             parameters=f"self, {parameters}" if is_method else parameters, passed=_passed_on(parameters, names)
         )
         namespace = {"body": body, "pause": pause, "first": FIRST_ITEM, "__name__": __name__, **names}
-        exec(source, namespace)
+        # As if written in a module without `from __future__ import annotations`, which this one would hand on.
+        exec(compile(source, "<function under test>", "exec", dont_inherit=True), namespace)
         function = namespace["function"]
         if not is_method:
             return decorator(function)

@@ -17,7 +17,12 @@ from hypothesis import strategies as st
 from callpyback.core.safe_repr import one_line, safe_repr, safe_text
 
 plain_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats() | st.text(max_size=8) | st.binary(max_size=8),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.floats()
+    | st.text(max_size=8)
+    | st.binary(max_size=8),
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(st.text(max_size=4), inner, max_size=4)
@@ -53,7 +58,7 @@ class Shy:
         return "Shy()"
 
 
-Point = collections.namedtuple("Point", "x y")
+Point = collections.namedtuple("Point", "x y")  # noqa: PYI024 - its repr is the same, and is the subject
 
 
 class Colour(enum.IntEnum):
@@ -86,7 +91,11 @@ def _depth(value: object) -> int:
 
 @given(plain_values | st.text(), st.integers(0, 60))
 def test_text_is_one_printable_line_no_longer_than_asked(value, max_length):
-    for text in (safe_repr(value, max_length), safe_text(ValueError(value), max_length), one_line(str(value), max_length)):
+    for text in (
+        safe_repr(value, max_length),
+        safe_text(ValueError(value), max_length),
+        one_line(str(value), max_length),
+    ):
         assert len(text) <= max_length
         assert text.isprintable()
 

@@ -6,7 +6,8 @@ import itertools
 import os
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from callpyback.core.context import ExecutionFailure, ExecutionResult, Raised
+from callpyback.core.context import ExecutionFailure, ExecutionResult
+from callpyback.core.raised import Raised
 from callpyback.core.state_machine import ExecutionState, Outcome
 
 if TYPE_CHECKING:

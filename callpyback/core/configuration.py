@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
+from callpyback.core.safe_repr import safe_repr, safe_text, type_name
 from callpyback.core.variable_extraction import TracingVariableExtractor
 from callpyback.errors import ConfigurationError, nearest
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 def _refuse(parameter: str, value: Any, expected: str) -> NoReturn:
-    message = f"{parameter}={_shown(value)} ({type(value).__name__}): expected {expected}"
+    message = f"{parameter}={safe_repr(value)} ({type_name(value)}): expected {expected}"
     raise ConfigurationError(message)
 
 
-def _shown(value: Any) -> str:
-    from callpyback.core.safe_repr import safe_repr  # noqa: PLC0415 - only when something is wrong
+def _contained(check: Callable[P, T]) -> Callable[P, T]:
+    """Make a refusal of whatever a hostile value raises while it is looked at."""
 
-    return safe_repr(value)
+    @functools.wraps(check)
+    def contained(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return check(*args, **kwargs)
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            parameter = check.__name__.removeprefix("checked_")
+            message = f"{parameter}={safe_repr(args[-1])}: looking at it raised {safe_text(error)}"
+            raise ConfigurationError(message) from error
+
+    return contained
 
 
 def refuse_unknown_keywords(function: Callable[..., Any], given: Iterable[str]) -> None:
@@ -45,6 +61,7 @@ def refuse_unavailable(max_execution_time: Any, enable_async_observers: Any) -> 
         )
 
 
+@_contained
 def checked_observers(observers: Any) -> list[Any]:
     """Return the observers as a list."""
     if inspect.isroutine(observers):
@@ -55,6 +72,7 @@ def checked_observers(observers: Any) -> list[Any]:
     return _listed("observers", observers, "a list of observers")
 
 
+@_contained
 def checked_variable_names(names: Any) -> tuple[str, ...]:
     """Return the names as a tuple."""
     expected = 'a list of names, such as variable_names=["total"]'
@@ -63,10 +81,11 @@ def checked_variable_names(names: Any) -> tuple[str, ...]:
     listed = _listed("variable_names", names, expected)
     for name in listed:
         if not isinstance(name, str) or not name.isidentifier():
-            _refuse("variable_names", names, f"{expected}; {_shown(name)} is no name")
+            _refuse("variable_names", names, f"{expected}; {safe_repr(name)} is no name")
     return tuple(dict.fromkeys(listed))
 
 
+@_contained
 def checked_exception_classes(classes: Any) -> tuple[type[Exception], ...]:
     """Return the classes as a tuple."""
     expected = "Exception subclasses, such as exception_classes=(ValueError,)"
@@ -77,12 +96,13 @@ def checked_exception_classes(classes: Any) -> tuple[type[Exception], ...]:
     listed = _listed("exception_classes", classes, expected)
     for cls in listed:
         if not (isinstance(cls, type) and issubclass(cls, BaseException)):
-            _refuse("exception_classes", classes, f"{expected}; {_shown(cls)} is no exception class")
+            _refuse("exception_classes", classes, f"{expected}; {safe_repr(cls)} is no exception class")
         if not issubclass(cls, Exception):
             _refuse("exception_classes", classes, f"{expected}; {cls.__name__} belongs to the program, not to handlers")
     return tuple(listed)
 
 
+@_contained
 def checked_count(parameter: str, value: Any) -> int:
     """Return a whole number of at least one."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -90,6 +110,7 @@ def checked_count(parameter: str, value: Any) -> int:
     return value
 
 
+@_contained
 def checked_time_source(source: Any) -> Any:
     """Return the source; its readings are guarded, so only its shape is checked."""
     if source is None:
@@ -101,6 +122,7 @@ def checked_time_source(source: Any) -> Any:
     return source
 
 
+@_contained
 def checked_extractor(extractor: Any) -> Any:
     """Return the extractor, the best one for this Python by default."""
     if extractor is None:
@@ -113,6 +135,7 @@ def checked_extractor(extractor: Any) -> Any:
     return extractor
 
 
+@_contained
 def checked_error_handler(handler: Any) -> Any:
     """Return the handler."""
     if handler is None:
@@ -124,6 +147,7 @@ def checked_error_handler(handler: Any) -> Any:
     return handler
 
 
+@_contained
 def checked_metadata(metadata: Any) -> Mapping[str, Any]:
     """Return a read-only copy."""
     if metadata is None:
@@ -133,6 +157,7 @@ def checked_metadata(metadata: Any) -> Mapping[str, Any]:
     return types.MappingProxyType(dict(metadata))
 
 
+@_contained
 def refuse_undecoratable(target: Any) -> None:
     """Refuse classes, and what can't be called."""
     if isinstance(target, type):
@@ -143,7 +168,7 @@ def refuse_undecoratable(target: Any) -> None:
         raise ConfigurationError(message)
     if not callable(target):
         hint = "; put @CallPyBack() below the other decorator" if hasattr(target, "__get__") else ""
-        message = f"CallPyBack can't decorate {_shown(target)} ({type(target).__name__}): expected a callable{hint}"
+        message = f"CallPyBack can't decorate {safe_repr(target)} ({type_name(target)}): expected a callable{hint}"
         raise ConfigurationError(message)
 
 
@@ -155,5 +180,7 @@ def _listed(parameter: str, values: Any, expected: str) -> list[Any]:
     try:
         return list(values)
     except Exception as error:
-        message = f"{parameter}={_shown(values)}: expected {expected}, but going through it raised {error!r}"
+        message = (
+            f"{parameter}={safe_repr(values)}: expected {expected}, but going through it raised {safe_text(error)}"
+        )
         raise ConfigurationError(message) from error

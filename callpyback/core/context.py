@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import linecache
 from collections.abc import Callable, Mapping
-from types import CodeType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
 from callpyback.core.functions import FunctionSignature
+from callpyback.core.raised import Raised
 from callpyback.core.state_machine import ENDED_STATES, TERMINAL_STATES, ExecutionState, Outcome
 
 if TYPE_CHECKING:
@@ -102,73 +101,6 @@ class ExecutionFailure(msgspec.Struct, frozen=True, eq=False):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ExecutionFailure, (self.exception, self.exception_type, self.traceback_info, self.execution_time)
-
-
-class Raised:
-    """The exception of one call, shared by all its records, able to let go of the frames.
-
-    While the call runs it holds the exception; `release` replaces that by what is needed to show it:
-    class, arguments, attributes, and the code and line of each traceback entry.
-    """
-
-    __slots__ = ("_error", "_parts", "_trace")
-
-    def __init__(self, error: BaseException) -> None:
-        self._error: BaseException | None = error
-        self._parts: tuple[type[BaseException], tuple[Any, ...], dict[str, Any]] | None = None
-        self._trace: tuple[tuple[CodeType, int], ...] = ()
-
-    @property
-    def error(self) -> BaseException:
-        """The exception, or after the release one like it."""
-        if self._error is None and self._parts is not None:
-            self._error = _rebuilt(*self._parts)
-        return cast("BaseException", self._error)
-
-    def release(self) -> None:
-        """Keep no frame alive from now on."""
-        error = self._error
-        if self._parts is None and error is not None:
-            self._trace = _trace_of(error)
-            self._parts = (type(error), _without_frames(error), dict(error.__dict__))
-            self._error = None
-
-    def text(self) -> str:
-        """Return the traceback as text, as far as it is known now."""
-        from callpyback.core.safe_repr import safe_text  # noqa: PLC0415 - only for those who read it
-
-        lines = []
-        for code, line in self._trace if self._parts is not None else _trace_of(self.error):
-            lines.append(f'  File "{code.co_filename}", line {line}, in {code.co_name}')
-            if source := linecache.getline(code.co_filename, line).strip():
-                lines.append(f"    {source}")
-        head = ["Traceback (most recent call last):"] if lines else []
-        return "\n".join([*head, *lines, safe_text(self.error)])
-
-
-def _trace_of(error: BaseException) -> tuple[tuple[CodeType, int], ...]:
-    trace = []
-    entry = error.__traceback__
-    while entry is not None:
-        trace.append((entry.tb_frame.f_code, entry.tb_lineno))
-        entry = entry.tb_next
-    return tuple(trace)
-
-
-def _without_frames(error: BaseException) -> tuple[Any, ...]:
-    if not isinstance(error, BaseExceptionGroup):
-        return error.args
-    parts = [_rebuilt(type(leaf), _without_frames(leaf), dict(leaf.__dict__)) for leaf in error.exceptions]
-    return (error.message, parts)
-
-
-def _rebuilt(cls: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]) -> BaseException:
-    """Make an exception without running any code of its class."""
-    builtin = next(base for base in cls.__mro__ if base.__module__ == "builtins")
-    error: BaseException = builtin.__new__(cls, *args)
-    error.args = args
-    error.__dict__.update(attributes)
-    return error
 
 
 def _exception_type(failure: ExecutionFailure) -> type[BaseException]:

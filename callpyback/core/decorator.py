@@ -12,7 +12,8 @@ from typing import Any, Self, TypeVar, cast
 
 from callpyback.core import configuration
 from callpyback.core.forks import reset_after_fork
-from callpyback.core.handle import FunctionHandle, found, named_apart, refuse_twice
+from callpyback.core.handle import FunctionHandle, Known, found, named_apart
+from callpyback.core.health import Ward
 from callpyback.core.policy import ErrorPolicy
 from callpyback.core.registration import Registration, ordered
 from callpyback.core.time_sources import SystemTimeSource, clocks_of
@@ -76,7 +77,7 @@ class CallPyBack:
         self.variable_names = configuration.checked_variable_names(variable_names)
         self.max_observer_failures = configuration.checked_count("max_observer_failures", max_observer_failures)
         self.clocks = clocks_of(configuration.checked_time_source(time_source))
-        self.uses_system_time = time_source is None or isinstance(time_source, SystemTimeSource)
+        self.uses_system_time = time_source is None or type(time_source) is SystemTimeSource
         self.variable_extractor = configuration.checked_extractor(variable_extractor)
         self.metadata = configuration.checked_metadata(metadata)
         self.has_default = default_return is not NO_VALUE
@@ -85,9 +86,10 @@ class CallPyBack:
             configuration.checked_error_handler(error_handler),
             default_return,
         )
-        self.ailing: set[Registration] = set()
+        self.ward = Ward(self.clocks[1], self.max_observer_failures)
         self.is_shut_down = False
         self._registrations: list[Registration] = []
+        self._known = Known()
         self._handles: weakref.WeakSet[FunctionHandle] = weakref.WeakSet()
         self._lock = threading.RLock()
         reset_after_fork(self)
@@ -140,25 +142,27 @@ class CallPyBack:
     @property
     def observers(self) -> tuple[Any, ...]:
         """The observers of all functions, in the order they are told."""
-        return tuple(registration.observer for registration in ordered(self._registrations))
+        return tuple(registration.observer for registration in ordered(self.registrations))
 
     @property
     def registrations(self) -> tuple[Registration, ...]:
         """The registrations behind `observers`."""
-        return tuple(self._registrations)
+        return tuple(known for known in self._registrations if not known.retired)
 
     def register(
         self, observer: Any, states: Any, *, weak: bool = False, options: dict[str, Any] | None = None
     ) -> Registration:
         """Check an observer and return its registration, not yet told anything."""
-        return Registration(
-            observer,
-            states=states,
-            limit=self.max_observer_failures,
-            clock=self.clocks[1],
-            weak=weak,
-            options=options,
-        )
+        if self.ward.lost:
+            self._forget_lost()
+        return Registration(observer, self.ward, states=states, weak=weak, options=options)
+
+    def _forget_lost(self) -> None:
+        """Drop the weakly held observers that are gone, here and on every function."""
+        self.ward.lost = False
+        self._registrations = [known for known in self._registrations if not known.retired]
+        for handle in tuple(self._handles):
+            handle.forget_lost()
 
     def add_observer(
         self,
@@ -180,7 +184,7 @@ class CallPyBack:
             ConfigurationError: It is no observer, is registered already, or does not fit a decorated function.
         """
         with self._lock:
-            refuse_twice(observer, self._registrations)
+            self._known.refuse_twice(observer)
             registration = self.register(observer, states, weak=weak, options=options)
             listening: list[FunctionHandle] = []
             try:
@@ -192,6 +196,7 @@ class CallPyBack:
                     handle.forget(registration)
                 raise
             self._registrations.append(registration)
+            self._known.add(registration)
 
     def remove_observer(self, observer: Any) -> None:
         """Stop telling an observer, given itself or its name.
@@ -203,12 +208,13 @@ class CallPyBack:
             registration = found(observer, self._registrations, "on this decorator")
             registration.retire()
             self._registrations.remove(registration)
+            self._known.discard(registration)
             for handle in tuple(self._handles):
                 handle.forget(registration)
 
     def get_metrics(self) -> dict[str, Any]:
         """Return `observer_count`, and `"<name>_metrics"` of every observer that has `get_metrics`."""
-        observers = [(known.name, known.observer) for known in ordered(self._registrations)]
+        observers = [(known.name, known.observer) for known in ordered(self.registrations)]
         named = named_apart(known for known in observers if callable(getattr(known[1], "get_metrics", None)))
         return {
             "observer_count": len(observers),
@@ -225,7 +231,7 @@ class CallPyBack:
             for handle in handles:
                 handle.renew()
             closable = [known for handle in handles for known in handle.own_registrations]
-            for registration in [*ordered(self._registrations), *closable]:
+            for registration in [*ordered(self.registrations), *closable]:
                 self._close(registration)
 
     def _close(self, registration: Registration) -> None:
@@ -251,7 +257,7 @@ class CallPyBack:
 
     def __getstate__(self) -> dict[str, Any]:
         # Locks stay behind, and so do the functions: each unpickled handle registers itself again.
-        return {**self.__dict__, "_lock": None, "_handles": None, "ailing": set()}
+        return {**self.__dict__, "_lock": None, "_handles": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

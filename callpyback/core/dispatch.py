@@ -117,7 +117,7 @@ class Listener:
         if registration.active:
             return call.passed_over is None or registration not in call.passed_over
         if call.probed is not None and registration in call.probed:
-            return registration.paused
+            return registration.condition.paused
         if registration.may_retry():
             call.probed = (call.probed or frozenset()) | {registration}
             return True
@@ -138,7 +138,7 @@ def _bound(registration: Registration, target: Target) -> tuple[Any, Any] | None
     if bound is None:
         if callable(registration.update):
             return None
-        message = f"observer {registration.name!r}: bind() gave None, but there is no update(context) to use instead"
+        message = f"observer {registration.name!r}: bind() gave None, and there is no update(context) to use instead"
         raise ConfigurationError(message)
     parts = bound if isinstance(bound, tuple) else ()
     if len(parts) == 2 and all(part is None or callable(part) for part in parts):  # noqa: PLR2004 - begin and end
@@ -181,7 +181,7 @@ def told(call: Call, state: ExecutionState, start: int = 0) -> Steps:
 def _awaited(call: Call, tell: Tell, listener: Listener) -> Steps:
     """Have an async observer awaited, its task marked so that what it calls is not observed."""
     if call.closing:
-        listener.registration.skipped += 1
+        listener.registration.condition.skipped += 1
         return
     mark = _Awaiting()
     token = _awaiting.set(mark)
@@ -242,7 +242,6 @@ def _count_failure(call: Call, registration: Registration, error: BaseException)
     call.failed = failed | {registration}
     if call.probed is not None:
         call.probed -= {registration}
-    call.plan.ailing.add(registration)
 
 
 def _insist(call: Call, registration: Registration, error: BaseException, *, deciding: bool) -> None:
@@ -283,7 +282,6 @@ def settle(call: Call) -> None:
     for registration in call.plan.registrations.intersection(call.plan.ailing):
         if call.failed is not None and registration in call.failed:
             continue
-        if registration.paused and not (call.probed is not None and registration in call.probed):
+        if registration.condition.paused and not (call.probed is not None and registration in call.probed):
             continue
         registration.recover()
-        call.plan.ailing.discard(registration)

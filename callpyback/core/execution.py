@@ -10,19 +10,17 @@ skip this module, with code that tells the same observers the same states in the
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from callpyback.core.context import ExecutionContext
 from callpyback.core.dispatch import Steps, is_cancellation, judge, settle, told
 from callpyback.core.functions import FunctionKind
-from callpyback.core.safe_repr import safe_text
+from callpyback.core.raised import attributes_of
+from callpyback.core.reporting import report
 from callpyback.core.state_machine import ExecutionState, Outcome
 
 if TYPE_CHECKING:
     from callpyback.core.call import Call
-
-_logger = logging.getLogger("callpyback")
 
 PRE_EXECUTION, EXECUTING = ExecutionState.PRE_EXECUTION, ExecutionState.EXECUTING
 POST_SUCCESS, POST_FAILURE = ExecutionState.POST_SUCCESS, ExecutionState.POST_FAILURE
@@ -149,6 +147,12 @@ def resumed_success(call: Call, at: int, error: BaseException) -> Steps:
         call.problem = call.problem or problem
 
 
+# Read and written by these descriptors, no code of the user's exception class runs.
+_TRACEBACK, _CAUSE, _CONTEXT, _SUPPRESS = (
+    vars(BaseException)[name] for name in ("__traceback__", "__cause__", "__context__", "__suppress_context__")
+)
+
+
 class _Untouched:
     """What a user's exception carries, to give it back after observers had it in hand."""
 
@@ -156,25 +160,20 @@ class _Untouched:
 
     def __init__(self, error: BaseException) -> None:
         self._error = error
-        self._kept = (error.__traceback__, error.__cause__, error.__context__, error.__suppress_context__)
-        notes = error.__dict__.get("__notes__")
+        self._kept = [(part, part.__get__(error)) for part in (_TRACEBACK, _CAUSE, _CONTEXT, _SUPPRESS)]
+        notes = attributes_of(error).get("__notes__")
         self._notes = list(notes) if isinstance(notes, list) else notes
 
     def restore(self) -> None:
-        error = self._error
-        trace, cause, context, suppress = self._kept
-        if error.__traceback__ is not trace:
-            error.__traceback__ = trace
-        if error.__cause__ is not cause:
-            error.__cause__ = cause
-        if error.__context__ is not context:
-            error.__context__ = context
-        error.__suppress_context__ = suppress
-        if error.__dict__.get("__notes__") != self._notes:
-            if self._notes is None:
-                del error.__dict__["__notes__"]
-            else:
-                error.__dict__["__notes__"] = list(self._notes)
+        # In this order: setting a cause also sets the suppression of the context.
+        for part, value in self._kept:
+            if part.__get__(self._error) is not value:
+                part.__set__(self._error, value)
+        attributes = attributes_of(self._error)
+        if self._notes is None:
+            attributes.pop("__notes__", None)
+        elif attributes.get("__notes__") != self._notes:
+            attributes["__notes__"] = list(self._notes)
 
 
 def run(steps: Steps) -> None:
@@ -183,7 +182,10 @@ def run(steps: Steps) -> None:
         for _ in steps:
             pass
     except Exception as fault:  # noqa: BLE001 - our own fault must not become the caller's
-        report(fault)
+        try:
+            report(fault)
+        except Exception:  # noqa: BLE001, S110 - near the recursion limit not even that can be called
+            pass
 
 
 async def complete(call: Call, steps: Steps) -> None:
@@ -202,7 +204,10 @@ async def complete(call: Call, steps: Steps) -> None:
             else:
                 wanted = next(steps, None)
     except Exception as fault:  # noqa: BLE001 - our own fault must not become the caller's
-        report(fault)
+        try:
+            report(fault)
+        except Exception:  # noqa: BLE001, S110 - near the recursion limit not even that can be called
+            pass
 
 
 def _thrown(steps: Steps, error: BaseException) -> Any:
@@ -210,11 +215,3 @@ def _thrown(steps: Steps, error: BaseException) -> Any:
         return steps.throw(error)
     except StopIteration:
         return None
-
-
-def report(fault: BaseException) -> None:
-    """Log an error of the library itself, whatever state the program is in."""
-    try:
-        _logger.error("callpyback itself failed, and the call went on without it: %s", safe_text(fault))
-    except Exception:  # noqa: BLE001, S110 - there is nobody left to tell
-        pass

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _INSTANCE_NAMES: Final = frozenset({"self", "cls", "mcs", "metacls", "_self", "_cls"})
@@ -137,7 +138,7 @@ def _restore_signature(
 def _names_of(function: Callable[..., Any]) -> tuple[str, str, str]:
     """Return bare name, qualified name and module; of the inner function for partials, of the class for instances."""
     named: Any = function
-    while not hasattr(named, "__name__") and hasattr(named, "func"):
+    while isinstance(named, functools.partial) and not isinstance(getattr(named, "__name__", None), str):
         named = named.func
     if not isinstance(getattr(named, "__name__", None), str):
         named = type(named)
@@ -182,11 +183,11 @@ class ArgumentBinder:
             kwargs: Its keyword arguments.
         """
         start = self._start or (1 if self._may_be_method and self._is_method_call(wrapper, args) else 0)
-        instance = args[0] if start and args else getattr(self._function, "__self__", None)
+        named: dict[str, Any] = {}
+        taken: set[str] = set()
+        instance = self._instance(args, kwargs, taken) if start else getattr(self._function, "__self__", None)
         if inspect.ismodule(instance):
             instance = None  # a builtin function's __self__ is its module
-        named: dict[str, Any] = {}
-        taken = set()
         for index in range(start, len(self._positional)):
             parameter = self._positional[index]
             name = parameter.name
@@ -218,8 +219,23 @@ class ArgumentBinder:
         if clashing:
             named[own] = clashing
 
+    def _instance(self, args: tuple[Any, ...], kwargs: dict[str, Any], taken: set[str]) -> object | None:
+        if args:
+            return cast("object", args[0])
+        name = self._positional[0].name  # as in A.method(self=a)
+        if name in kwargs:
+            taken.add(name)
+        return kwargs.get(name)
+
     def _is_method_call(self, wrapper: object, args: tuple[Any, ...]) -> bool:
-        return bool(args) and any(vars(base).get(self._name) is wrapper for base in type(args[0]).__mro__)
+        if not args:
+            return False
+        first = args[0]
+        if any(vars(base).get(self._name) is wrapper for base in type(first).__mro__):
+            return True
+        return isinstance(first, type) and any(
+            getattr(vars(base).get(self._name), "__func__", None) is wrapper for base in first.__mro__
+        )
 
 
 class Target:

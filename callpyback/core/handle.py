@@ -13,14 +13,16 @@ from callpyback.core.forks import reset_after_fork
 from callpyback.core.functions import FunctionKind, FunctionSignature, Target
 from callpyback.core.hooks import Hook
 from callpyback.core.plan import EMPTY, STALE, Plan
+from callpyback.core.safe_repr import safe_repr
 from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState
 from callpyback.core.variable_extraction import bind_extractor
 from callpyback.core.wrappers import fit, make_wrapper
 from callpyback.errors import ConfigurationError, nearest
 
 if TYPE_CHECKING:
-    from callpyback.core.registration import ObserverHealth, Registration
     from callpyback.core.decorator import CallPyBack
+    from callpyback.core.health import ObserverHealth
+    from callpyback.core.registration import Registration
 
 _MADE_AT_ONCE = 16
 """Up to so many observers, a change makes the new plan at once."""
@@ -53,6 +55,7 @@ class FunctionHandle:
         self._target = Target(function, decorator.metadata)
         self._refuse_answers_for_generators()
         self._own: list[Registration] = []
+        self._known = Known()
         self._listeners: list[Listener] = []
         self._binding: Any = None
         self._is_paused = False
@@ -106,15 +109,15 @@ class FunctionHandle:
     @property
     def observers(self) -> tuple[Any, ...]:
         """The observers of this function, the decorator's included, in the order they are told."""
-        alive = (listener.registration.observer for listener in tuple(self._listeners))
-        return tuple(observer for observer in alive if observer is not None)
+        return tuple(registration.observer for registration in self._registrations() if not registration.retired)
 
     @property
     def health(self) -> dict[str, ObserverHealth]:
         """How each observer is doing, by name; equal names are told apart by `#2`, `#3`, ..."""
-        return named_apart(
-            (listener.registration.name, listener.registration.health) for listener in tuple(self._listeners)
-        )
+        return named_apart((known.name, known.health) for known in self._registrations() if not known.retired)
+
+    def _registrations(self) -> list[Registration]:
+        return [listener.registration for listener in tuple(self._listeners)]
 
     def add_observer(
         self,
@@ -136,7 +139,7 @@ class FunctionHandle:
             ConfigurationError: It is no observer, is registered here already, or does not fit the function.
         """
         with self._lock:
-            refuse_twice(observer, [listener.registration for listener in self._listeners])
+            self._known.refuse_twice(observer)
             registration = self._decorator.register(observer, states, weak=weak, options=options)
             self.listen(registration)
             self._own.append(registration)
@@ -159,8 +162,7 @@ class FunctionHandle:
         Raises:
             ConfigurationError: It is not registered on this function.
         """
-        registrations = [listener.registration for listener in self._listeners]
-        found(observer, registrations, f"on {self._target.signature.qualname}").recover()
+        found(observer, self._registrations(), f"on {self._target.signature.qualname}").recover()
 
     def pause(self) -> None:
         """Run the function unobserved until `resume`. Its error handling stays."""
@@ -185,15 +187,24 @@ class FunctionHandle:
 
     def listen(self, registration: Registration) -> None:
         """Add a registration, the decorator's or one of our own."""
-        listener = Listener(registration, self._target)
         with self._lock:
+            self._known.refuse_twice(registration.observer)
+            listener = Listener(registration, self._target)
+            self._known.add(registration)
             bisect.insort(self._listeners, listener, key=lambda known: known.registration.sort_key)
             self.renew()
+
+    def forget_lost(self) -> None:
+        """Drop the weakly held observers that are gone."""
+        with self._lock:
+            self._own = [known for known in self._own if not known.retired]
+            self._listeners = [known for known in self._listeners if not known.registration.retired]
 
     def forget(self, registration: Registration) -> None:
         """Drop a registration, the decorator's or one of our own."""
         with self._lock:
             self._listeners = [known for known in self._listeners if known.registration is not registration]
+            self._known.discard(registration)
             self.renew()
 
     def renew(self) -> None:
@@ -217,7 +228,7 @@ class FunctionHandle:
     def _made_plan(self) -> Plan:
         decorator = self._decorator
         is_silent = self._is_paused or decorator.is_shut_down
-        listeners = () if is_silent else tuple(listener for listener in self._listeners if _is_alive(listener))
+        listeners = () if is_silent else tuple(known for known in self._listeners if not known.registration.retired)
         if not listeners and not decorator.policy.answers:
             self._binding = None
             return EMPTY
@@ -235,7 +246,7 @@ class FunctionHandle:
             clocks=decorator.clocks,
             system_time=decorator.uses_system_time,
             binding=self._binding if wanted else None,
-            ailing=decorator.ailing,
+            ailing=decorator.ward.ailing,
         )
 
     def is_unobserved(self) -> bool:
@@ -261,15 +272,32 @@ class FunctionHandle:
         return f"<FunctionHandle of {self._target.signature.qualname}: {len(self._listeners)} observers>"
 
 
-def _is_alive(listener: Listener) -> bool:
-    return listener.registration.active or listener.registration.paused
+class Known:
+    """The observers registered in one place, to refuse a second registration without a search."""
 
+    __slots__ = ("_by_id",)
 
-def refuse_twice(observer: Any, registrations: list[Registration]) -> None:
-    """Refuse an observer that is registered already."""
-    if any(known.observer is observer for known in registrations):
-        message = f"observer {observer!r} is registered already: it would be told everything twice; remove one"
-        raise ConfigurationError(message)
+    def __init__(self) -> None:
+        self._by_id: dict[int, Registration] = {}
+
+    def refuse_twice(self, observer: Any) -> None:
+        """Raise if the observer is registered here."""
+        known = self._by_id.get(id(observer))
+        # The id of a weakly held observer that is gone may be used again.
+        if known is not None and not known.retired and known.observer is observer:
+            message = (
+                f"observer {safe_repr(observer)} is registered here already: it would be told everything twice; "
+                "remove one of the two"
+            )
+            raise ConfigurationError(message)
+
+    def add(self, registration: Registration) -> None:
+        """Remember a registration."""
+        self._by_id[id(registration.observer)] = registration
+
+    def discard(self, registration: Registration) -> None:
+        """Forget a registration."""
+        self._by_id = {key: known for key, known in self._by_id.items() if known is not registration}
 
 
 def found(observer: Any, registrations: list[Registration], where: str) -> Registration:
@@ -279,7 +307,8 @@ def found(observer: Any, registrations: list[Registration], where: str) -> Regis
             return known
     names = [known.name for known in registrations]
     hint = nearest(observer, names) if isinstance(observer, str) else ""
-    message = f"observer {observer!r} is not registered {where}{hint}; registered: {', '.join(names) or 'none'}"
+    shown = ", ".join(names) or "none"
+    message = f"observer {safe_repr(observer)} is not registered {where}{hint}; registered: {shown}"
     raise ConfigurationError(message)
 
 

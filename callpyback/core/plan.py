@@ -54,8 +54,8 @@ class Plan:
             state: tuple(listener for listener in told if state in listener.tells) for state in ExecutionState
         }
 
-    def __reduce__(self) -> str:
-        return "STALE"  # a wrapper that is unpickled elsewhere makes its plan there
+    def __reduce__(self) -> Any:
+        return _stale, ()  # a wrapper that is unpickled elsewhere makes its plan there
 
 
 class _NoPlan(Plan):
@@ -76,6 +76,10 @@ EMPTY: Final = _NoPlan("EMPTY", shape=0, is_empty=True)
 
 STALE: Final = _NoPlan("STALE", shape=-1, is_empty=False)
 """Something has changed: no code fits, so the next call fetches the new plan."""
+
+
+def _stale() -> Plan:
+    return STALE
 
 
 def called(plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:

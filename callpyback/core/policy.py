@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
+from callpyback.core.safe_repr import safe_repr, safe_text
 from callpyback.errors import NO_VALUE, ConfigurationError
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class ErrorPolicy:
     __slots__ = ("_classes", "_default", "_handler")
 
     def __init__(self, classes: tuple[type[Exception], ...], handler: Any, default: Any) -> None:
+        if isinstance(default, _SHARED_BY_MISTAKE):
+            _check_copies(default)
         self._classes = classes
         self._handler = handler
         self._default = default
@@ -80,3 +83,14 @@ class ErrorPolicy:
             raise error
         # Callers may change what they get, and the next caller must not see that.
         return copy.deepcopy(self._default) if isinstance(self._default, _SHARED_BY_MISTAKE) else self._default
+
+
+def _check_copies(default: Any) -> None:
+    try:
+        copy.deepcopy(default)
+    except Exception as error:
+        message = (
+            f"default_return={safe_repr(default)}: each caller gets a copy, and copying it raised {safe_text(error)}; "
+            "use default_return=factory(make), with a function that makes it anew"
+        )
+        raise ConfigurationError(message) from error

@@ -1,50 +1,25 @@
-"""One observer on one decorator or function: what it asked for, and how it is doing."""
+"""One observer on one decorator or function: what it asked for, and how it is held."""
 
 from __future__ import annotations
 
-import inspect
 import itertools
-import logging
-import math
-import numbers
 import weakref
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, cast
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import msgspec
-
-from callpyback.core.safe_repr import safe_text
-from callpyback.core.state_machine import PLAIN_STATES, ExecutionState
+from callpyback.core.functions import FunctionKind, kind_of
+from callpyback.core.health import Condition, ObserverHealth, Ward
+from callpyback.core.observer_checks import (
+    check_observer,
+    checked_priority,
+    checked_states,
+    run_lifecycle,
+    shown_name,
+)
+from callpyback.core.safe_repr import safe_repr, safe_text
 from callpyback.errors import ConfigurationError
 
-_logger = logging.getLogger("callpyback")
 _order = itertools.count()
-
-COOL_DOWN: Final = 30.0
-"""Seconds a failing observer stays paused before one call tries it again."""
-
-_LOG_INTERVAL: Final = 60.0
-"""Seconds in which one observer's failures are logged once."""
-
-
-class ObserverHealth(msgspec.Struct, frozen=True):
-    """How one observer is doing on one decorator or function.
-
-    Args:
-        name: The observer's name.
-        failures: Exceptions it raised, all told.
-        failures_in_a_row: Calls in a row in which it failed; a whole call without a failure sets it to 0.
-        paused: Whether it is told nothing because it failed too often.
-        skipped: Times it was not told because it could not be: an async observer while a coroutine is being closed.
-        last_error: The last exception, as one bounded line of text.
-    """
-
-    name: str
-    failures: int
-    failures_in_a_row: int
-    paused: bool
-    skipped: int
-    last_error: str | None
 
 
 class Registration:
@@ -52,88 +27,81 @@ class Registration:
 
     __slots__ = (
         "__weakref__",
-        "_clock",
         "_held",
-        "_logged_at",
         "_reference",
-        "_retry_at",
-        "_silenced",
+        "_ward",
         "active",
         "awaited",
         "bind",
         "callback",
+        "condition",
         "critical",
-        "failures",
-        "failures_in_a_row",
         "guard",
-        "last_error",
-        "limit",
         "name",
         "order",
-        "paused",
         "priority",
-        "skipped",
+        "retired",
         "states",
         "update",
     )
 
     def __init__(
-        self,
-        observer: Any,
-        *,
-        states: Any,
-        limit: int,
-        clock: Callable[[], float],
-        weak: bool = False,
-        options: dict[str, Any] | None = None,
+        self, observer: Any, ward: Ward, *, states: Any = None, weak: bool = False, options: Any = None
     ) -> None:
-        _check_observer(observer)
-        _run_lifecycle(observer, options)
+        self._ward = ward
+        self.order = next(_order)
+        self.condition = Condition()
+        self.active = True
+        self.retired = False
+        try:
+            self._ask(observer, states, options)
+            self._hold(observer, weak=weak)
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            message = f"observer {safe_repr(observer)} can't be registered: looking at it raised {safe_text(error)}"
+            raise ConfigurationError(message) from error
+
+    def _ask(self, observer: Any, states: Any, options: Any) -> None:
+        check_observer(observer)
+        run_lifecycle(observer, options)
         self.priority = checked_priority(getattr(observer, "priority", None), observer)
-        self.name = _name_of(observer)
+        self.name = shown_name(observer)
         self.states = checked_states(getattr(observer, "states", None) if states is None else states, observer)
         self.critical = bool(getattr(observer, "critical", False))
         self.guard = bool(getattr(observer, "guard", False))
-        self.order = next(_order)
-        self.limit = limit
-        self._clock = clock
-        self._hold(observer, weak=weak)
-        self.active = True
-        self.paused = False
-        self.failures = self.failures_in_a_row = self.skipped = 0
-        self.last_error: str | None = None
-        self._retry_at = self._logged_at = -math.inf
-        self._silenced = 0
 
     def _hold(self, observer: Any, *, weak: bool) -> None:
-        update, callback = getattr(observer, "update", None), getattr(observer, "callback", None)
+        callback = getattr(observer, "callback", None)
+        is_callback = callable(callback) and callable(getattr(observer, "compiled", None))
+        self.callback = observer if is_callback else None
+        self.update = None if is_callback else getattr(observer, "update", None)
         self.bind = getattr(observer, "bind", None)
-        self.callback = observer if hasattr(observer, "wanted") and callable(callback) else None
-        told = callback if self.callback is not None else update
-        self.awaited = told is not None and _is_async(told)
-        self._held: Callable[[], Any] = lambda: observer
+        told = callback if is_callback else self.update
+        self.awaited = callable(told) and kind_of(told) is FunctionKind.COROUTINE
         if weak:
-            subject = getattr(callback, "__self__", observer) if self.callback is not None else observer
-            self._weaken(observer, subject, update)
+            self._weaken(observer, told)
         else:
-            self.update = update
+            self._held: Callable[[], Any] = lambda: observer
 
-    def _weaken(self, observer: Any, subject: Any, update: Any) -> None:
-        if self.callback is not None:
-            self.callback = observer.weakened()
-            held: Any = weakref.ref(observer)
-        else:
-            update, self.bind = weakly(update), None
-            held = None
+    def _weaken(self, observer: Any, told: Any) -> None:
+        """Hold nothing but a weak reference to the object whose method is called."""
+        subject = getattr(told, "__self__", None)
         own = weakref.ref(self)
         try:
-            reference = weakref.ref(subject, lambda _: _collected(own))
+            self._reference = weakref.ref(subject, lambda _: _gone(own))
+            self._held = weakref.ref(observer)
+            self.bind = None
+            if self.callback is None:
+                self.update = weakly(told)
+            else:
+                self.callback = observer.weakened()
         except TypeError as error:
-            message = f"weak=True needs an object that can be weakly referenced, not {subject!r}; drop weak=True"
+            message = (
+                f"weak=True: expected the method of an object that can be weakly referenced, got {safe_repr(told)}; "
+                "leave weak=True out"
+            )
             raise ConfigurationError(message) from error
-        self.update = update if held is None else None
-        self._held = held or reference
-        self._reference = reference
 
     @property
     def observer(self) -> Any:
@@ -148,9 +116,8 @@ class Registration:
     @property
     def health(self) -> ObserverHealth:
         """The counters, as they are now."""
-        return ObserverHealth(
-            self.name, self.failures, self.failures_in_a_row, self.paused, self.skipped, self.last_error
-        )
+        state = self.condition
+        return ObserverHealth(self.name, state.failures, state.in_a_row, state.paused, state.skipped, state.last_error)
 
     def count_failure(self, error: BaseException, where: str, *, again: bool) -> None:
         """Count and log a failure; pause the observer when it fails too often.
@@ -160,56 +127,42 @@ class Registration:
             where: The function and state, for the log.
             again: Whether it has already failed in this call.
         """
-        self.failures += 1
-        self.last_error = safe_text(error)
-        if not again:
-            self.failures_in_a_row += 1
-            if self.failures_in_a_row >= self.limit and not self.critical:
-                self._pause()
-        self._log(where)
-
-    def _pause(self) -> None:
-        self.active = False
-        self._retry_at = self._clock() + COOL_DOWN
-        if not self.paused:
-            self.paused = True
-            _logger.warning(
-                "observer %s is paused after failing in %d calls in a row", self.name, self.failures_in_a_row
-            )
+        condition, ward, now = self.condition, self._ward, self._ward.clock()
+        condition.count(error, again=again)
+        if not self.retired:
+            ward.ailing.add(self)
+            if condition.in_a_row >= ward.limit and not self.critical:
+                self.active = False
+                condition.pause(now, self.name)
+        condition.report(now, self.name, where)
 
     def may_retry(self) -> bool:
-        """Return whether the cool-down is over, and if so claim the one call that tries the observer again."""
-        now = self._clock()
-        if not self.paused or now < self._retry_at:
-            return False
-        self._retry_at = now + COOL_DOWN
-        return True
+        """Return whether this call is the one that tries the paused observer again."""
+        return self.condition.may_retry(self._ward.clock())
 
     def recover(self) -> None:
-        """Forget failures in a row, and be told again if paused."""
-        self.failures_in_a_row = 0
-        if self.paused:
-            self.paused = False
-            self.active = True
+        """Forget the failures in a row, and be told again if paused."""
+        self._ward.ailing.discard(self)
+        self.condition.in_a_row = 0
+        self.condition.paused = False
+        self.active = not self.retired
 
     def retire(self) -> None:
         """Be told nothing any more, in calls under way too."""
-        self.active = self.paused = False
+        self.retired = True
+        self.active = self.condition.paused = False
+        self._ward.ailing.discard(self)
 
-    def _log(self, where: str) -> None:
-        now = self._clock()
-        if now - self._logged_at < _LOG_INTERVAL:
-            self._silenced += 1
-            return
-        more = f" ({self._silenced} more since the last report)" if self._silenced else ""
-        self._logged_at, self._silenced = now, 0
-        _logger.warning("observer %s failed at %s: %s%s", self.name, where, self.last_error, more)
+    def lose(self) -> None:
+        """Retire because the observer, weakly held, is gone."""
+        self.retire()
+        self._ward.lost = True
 
 
-def _collected(own: weakref.ref[Registration]) -> None:
+def _gone(own: weakref.ref[Registration]) -> None:
     registration = own()
     if registration is not None:
-        registration.retire()
+        registration.lose()
 
 
 def weakly(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -221,73 +174,6 @@ def weakly(method: Callable[..., Any]) -> Callable[..., Any]:
         return None if alive is None else alive(*args, **kwargs)
 
     return call
-
-
-def _is_async(function: Any) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
-
-
-def _name_of(observer: Any) -> str:
-    name = getattr(observer, "name", None)
-    return name if isinstance(name, str) and name else type(observer).__name__
-
-
-def _check_observer(observer: Any) -> None:
-    if isinstance(observer, type):
-        message = f"observers={observer!r}: expected an instance, got the class; did you mean {observer.__name__}()?"
-        raise ConfigurationError(message)
-    if callable(getattr(observer, "update", None)) or callable(getattr(observer, "bind", None)):
-        if not hasattr(observer, "priority"):
-            message = f"observer {observer!r} lacks `priority`: give it a number, 0 for no preference"
-            raise ConfigurationError(message)
-        return
-    hint = f"; wrap a function: on_success({getattr(observer, '__name__', '...')})" if callable(observer) else ""
-    message = f"observer {observer!r} ({type(observer).__name__}) lacks `update`: expected update(context){hint}"
-    raise ConfigurationError(message)
-
-
-def _run_lifecycle(observer: Any, options: dict[str, Any] | None) -> None:
-    for name, given in (("configure", options or {}), ("validate", {})):
-        step = getattr(observer, name, None)
-        # Duck-typed observers may use these names for something else; the lifecycle is BaseObserver's.
-        if callable(step) and hasattr(type(observer), "set_metadata"):
-            try:
-                step(**given)
-            except ConfigurationError:
-                raise
-            except Exception as error:
-                message = f"observer {_name_of(observer)!r} refused to be registered: {name}() raised {error!r}"
-                raise ConfigurationError(message) from error
-
-
-def checked_priority(priority: Any, owner: Any) -> float:
-    """Return the priority, or refuse it by name."""
-    is_number = isinstance(priority, numbers.Real) and priority is not True and priority is not False
-    if is_number and math.isfinite(priority):
-        return cast("float", priority)
-    message = (
-        f"priority={priority!r} ({type(priority).__name__}) of {owner!r}: expected a finite number; "
-        "higher is told earlier"
-    )
-    raise ConfigurationError(message)
-
-
-def checked_states(states: Any, owner: Any) -> frozenset[ExecutionState]:
-    """Return the states as a set, the plain ones for None, or refuse them by name."""
-    if states is None:
-        return PLAIN_STATES
-    if isinstance(states, ExecutionState):
-        return frozenset({states})
-    is_several = isinstance(states, Iterable) and not isinstance(states, str | bytes)
-    given: list[Any] = list(states) if is_several else [states]
-    for state in given:
-        if not isinstance(state, ExecutionState):
-            message = (
-                f"states={states!r} of {owner!r}: {state!r} ({type(state).__name__}) is no ExecutionState; "
-                f"expected some of {', '.join(s.name for s in ExecutionState)}"
-            )
-            raise ConfigurationError(message)
-    return frozenset(given)
 
 
 def ordered(registrations: Sequence[Registration]) -> list[Registration]:

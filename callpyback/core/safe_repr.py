@@ -7,7 +7,7 @@ import collections
 import reprlib
 import sys
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from callpyback.core.time_sources import SYSTEM
 MAX_LENGTH: Final = 200
 _DEPTH: Final = 5
 _BREADTH: Final = 10
+_MAX_ARGUMENTS: Final = 50
 _INT_BITS: Final = 1024  # printing an int takes time quadratic in its length
 _SLOW_SECONDS: Final = 0.1  # together for the reprs of one value; then the user's code is asked no more
 
@@ -78,6 +79,16 @@ def one_line(text: str, max_length: int = MAX_LENGTH) -> str:
         a name\nof two lines
     """
     return _bounded(_show_plain, text, max_length)
+
+
+def safe_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
+    """Return the arguments of a call as bounded text by name, the first 50 of them.
+
+    Example:
+        >>> safe_arguments({"name": "Ann", "age": 41})
+        {'name': "'Ann'", 'age': '41'}
+    """
+    return {one_line(name): safe_repr(value) for name, value in islice(arguments.items(), _MAX_ARGUMENTS)}
 
 
 def type_name(value: object) -> str:

@@ -105,7 +105,7 @@ def clocks_of(source: TimeSource | None) -> tuple[Callable[[], float], Callable[
 
     A source without `monotonic` measures durations with `now`.
     """
-    if source is None or isinstance(source, SystemTimeSource):
+    if source is None or type(source) is SystemTimeSource:
         return time.time, time.perf_counter
     monotonic = getattr(source, "monotonic", None)
     return GuardedClock(source.now), GuardedClock(monotonic if callable(monotonic) else source.now)

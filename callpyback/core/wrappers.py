@@ -127,9 +127,6 @@ while True:
     sent = None
     try:
         sent = yield item
-    except GeneratorExit:
-        await inner.aclose()
-        raise
     except BaseException as thrown:
         step, sent = inner.athrow, without_first_entry(thrown)
     else:
@@ -162,10 +159,6 @@ try:
         items += 1
         try:
             sent = yield item
-        except GeneratorExit:
-            resumed = {clock}()
-            {awaiting}inner.{close}()
-            raise
         except BaseException as thrown:
             step, sent = inner.{throw}, without_first_entry(thrown)
         else:
@@ -224,8 +217,8 @@ class _Shell:
         return self._generator_body(layout, parts) if self.is_generator else self._plain_body(layout, parts)
 
     def _generator_body(self, layout: _Layout, parts: dict[str, str]) -> str:
-        names = ("asend", "athrow", "aclose", "await ") if self.is_async else ("send", "throw", "close", "")
-        parts |= dict(zip(("send", "throw", "close", "awaiting"), names, strict=True))
+        names = ("asend", "athrow", "await ") if self.is_async else ("send", "throw", "")
+        parts |= dict(zip(("send", "throw", "awaiting"), names, strict=True))
         parts["stop"] = "StopAsyncIteration" if self.is_async else "StopIteration"
         parts["returned"] = "None" if self.is_async else "stop.value"
         parts["segment"] = layout.between("resumed", "paused")

@@ -5,17 +5,21 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from callpyback.core.registration import checked_priority, checked_states
-from callpyback.core.safe_repr import safe_repr, type_name
+from callpyback.core.observer_checks import checked_priority, checked_states
+from callpyback.core.safe_repr import one_line, safe_repr, type_name
 from callpyback.errors import ConfigurationError, nearest
 
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext
+    from callpyback.core.functions import FunctionSignature
     from callpyback.core.state_machine import ExecutionState
 
     States = ExecutionState | Iterable[ExecutionState]
+
+_MAX_STATES: Final = 100  # far more than there are
 
 
 class _ClassName:
@@ -77,7 +81,7 @@ class BaseObserver:
             self.priority = priority
         if states is not None:
             self.states = _checked_states(states, self)
-        if _checked_switch(critical, self):
+        if checked_switch("critical", critical):
             self.critical = True
 
     @cached_property
@@ -136,6 +140,11 @@ class BaseObserver:
         return f"<{type(self).__name__} {self.name!r} priority={self.priority!r}>"
 
 
+def full_name(signature: FunctionSignature) -> str:
+    """Return `module.qualname` of a function in one line, as records and log lines show it."""
+    return one_line(f"{signature.module}.{signature.qualname}" if signature.module else signature.qualname)
+
+
 def _options_of(observer: BaseObserver) -> list[str]:
     """Return the names of the public attributes that can be set and are no methods."""
     cls = type(observer)
@@ -149,38 +158,49 @@ def _is_settable(attribute: object) -> bool:
     return not callable(attribute) and not isinstance(attribute, classmethod | staticmethod | cached_property)
 
 
-def _checked_name(name: Any, observer: object) -> str:
-    if isinstance(name, str):
-        return name
-    message = (
-        f"name={safe_repr(name)} ({type_name(name)}) of {type_name(observer)}: expected a text; "
-        "leave it out for the name of the class"
-    )
+def refuse(parameter: str, value: Any, expected: str) -> NoReturn:
+    """Raise the error of a parameter that an observer cannot use.
+
+    Args:
+        parameter: Its name.
+        value: What was given.
+        expected: What would do, and the way out.
+
+    Raises:
+        ConfigurationError: Always.
+    """
+    message = f"{parameter}={safe_repr(value)} ({type_name(value)}): expected {expected}"
     raise ConfigurationError(message)
+
+
+def checked_switch(parameter: str, value: Any) -> bool:
+    """Return True or False; anything else is refused, because it was meant for another parameter."""
+    if not isinstance(value, bool):
+        refuse(parameter, value, "True or False")
+    return value
+
+
+def _checked_name(name: Any, observer: object) -> str:
+    if not isinstance(name, str):
+        refuse("name", name, f"a text; leave it out for the name of the class, {type_name(observer)!r}")
+    return name
 
 
 def _checked_states(states: Any, observer: object) -> frozenset[ExecutionState]:
     """Return the states as a set; none at all is a mistake, because the observer would never be told anything."""
-    checked = checked_states(states, observer)
-    if not checked:
-        message = f"states={safe_repr(states)} of {type_name(observer)}: expected at least one; leave it out for all"
-        raise ConfigurationError(message)
-    return checked
-
-
-def _checked_switch(critical: Any, observer: object) -> bool:
-    if isinstance(critical, bool):
-        return critical
-    message = (
-        f"critical={safe_repr(critical)} ({type_name(critical)}) of {type_name(observer)}: expected True or False; "
-        "True makes the call fail when the observer does"
-    )
-    raise ConfigurationError(message)
+    given = states
+    if isinstance(states, Iterable) and not isinstance(states, str | bytes):
+        try:
+            given = tuple(islice(states, _MAX_STATES))  # it may be endless
+        except Exception as error:
+            message = f"states={safe_repr(states)}: expected some ExecutionStates; listing them raised an error"
+            raise ConfigurationError(message) from error
+    return checked_states(given, observer) or refuse("states", states, "at least one; leave it out for the usual ones")
 
 
 _CHECKS: Final[dict[str, Callable[[Any, object], Any]]] = {
     "priority": checked_priority,
     "name": _checked_name,
     "states": lambda states, observer: None if states is None else _checked_states(states, observer),
-    "critical": _checked_switch,
+    "critical": lambda critical, _: checked_switch("critical", critical),
 }

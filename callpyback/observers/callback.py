@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 from callpyback.core.context import ExecutionContext
 from callpyback.core.functions import FunctionKind, kind_of, signature_of
 from callpyback.core.registration import weakly
-from callpyback.core.safe_repr import safe_repr, type_name
+from callpyback.core.safe_repr import type_name
 from callpyback.core.state_machine import ENDED_STATES, TERMINAL_STATES, ExecutionState
 from callpyback.errors import ConfigurationError, nearest
-from callpyback.observers.base import BaseObserver
+from callpyback.observers.base import BaseObserver, refuse
 
 if TYPE_CHECKING:
     from callpyback.core.call import Call
@@ -146,11 +146,7 @@ class CallbackObserver(BaseObserver):
 
 def _check_callable(callback: Any) -> None:
     if not callable(callback):
-        message = (
-            f"callback={safe_repr(callback)} ({type_name(callback)}): expected something to call; "
-            "an observer is handed over as it is, in observers=[...]"
-        )
-        raise ConfigurationError(message)
+        refuse("callback", callback, "something to call; an observer goes into observers=[...] as it is")
 
 
 def wanted_by(callback: Callback) -> Wanted:
@@ -160,8 +156,7 @@ def wanted_by(callback: Callback) -> Wanted:
         ConfigurationError: It needs something there is not, or is a generator function, which would never run.
     """
     if kind_of(callback) in (FunctionKind.GENERATOR, FunctionKind.ASYNC_GENERATOR):
-        message = f"callback={safe_repr(callback)} is a generator function: calling it runs nothing; remove the `yield`"
-        raise ConfigurationError(message)
+        refuse("callback", callback, "a function; calling a generator function runs nothing, so remove the `yield`")
     signature = signature_of(callback)
     if signature is None:
         return (("positional", "context"),)

@@ -8,12 +8,12 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from callpyback.core.configuration import checked_count
 from callpyback.core.forks import reset_after_fork
-from callpyback.core.safe_repr import safe_repr, type_name
 from callpyback.core.state_machine import TERMINAL_STATES, Outcome
 from callpyback.core.time_sources import UNKNOWN
-from callpyback.errors import ConfigurationError, nearest
-from callpyback.observers.base import BaseObserver
+from callpyback.errors import nearest
+from callpyback.observers.base import BaseObserver, checked_switch
 from callpyback.observers.series import FAILURES, Series, average, counts_of, types_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ OVERFLOW: Final = "<overflow>"
 """The series that counts the calls of all functions beyond the greatest number of series."""
 
 _BATCH: Final = 4096  # successes of one function that wait to be folded: sorting many at once is cheaper
-_SMALL_BATCH: Final = 256  # of calls that ended otherwise, which are rarer and take more room
+_SMALL_BATCH: Final = 1024  # of calls that ended otherwise, which are rarer and take more room
 
 
 class MetricsObserver(BaseObserver):
@@ -71,10 +71,8 @@ class MetricsObserver(BaseObserver):
         self, priority: float = 0, name: str | None = None, *, in_progress: bool = False, max_series: int = 2000
     ) -> None:
         super().__init__(priority, name)
-        _check_parameter("in_progress", in_progress, bool, "True or False")
-        _check_parameter("max_series", max_series, int, "a whole number from 1 on, such as 2000")
-        self._counts_progress = in_progress
-        self._max_series = max_series
+        self._counts_progress = checked_switch("in_progress", in_progress)
+        self._max_series = checked_count("max_series", max_series)
         self._series: dict[tuple[str, str], Series] = {}
         self._folding = False
         self._renew_lock()
@@ -112,7 +110,7 @@ class MetricsObserver(BaseObserver):
         seconds. `function_stats` has for each function the same counts, `failures_by_type` (of an exception group
         each leaf counts, while the failure counts once), and in seconds `total_time`, `average_time`, `min_time`,
         `max_time`, `p50`, `p95` and `p99`; times are None while there is no sample. With `in_progress=True` there is
-        an `in_progress` in each and in the whole, as of now.
+        an `in_progress` in each and in the whole, as of now: calls that begin during the reading may count already.
 
         Functions go by their bare name while only one has it, else by their qualified name; where functions of two
         modules share that, by `module.qualname`.
@@ -255,9 +253,3 @@ class MetricsObserver(BaseObserver):
         self.__dict__.update(state)
         self._renew_lock()
         reset_after_fork(self, "_renew_lock")
-
-
-def _check_parameter(parameter: str, value: Any, kind: type, expected: str) -> None:
-    if type(value) is not kind or (kind is int and value < 1):
-        message = f"{parameter}={safe_repr(value)} ({type_name(value)}): expected {expected}"
-        raise ConfigurationError(message)

@@ -65,19 +65,18 @@ class Series:
         self.outcomes[Outcome.SUCCESS] += len(durations)
         # What began is taken last: then no call is seen to have ended that was not seen to begin.
         self.in_progress += len(_taken(self.started)) - len(durations) - len(others)
-        for outcome, types, elapsed in others:
-            self.outcomes[outcome] += 1
-            self.count_types(types)
-            if outcome not in _BODY_NEVER_RAN:
-                durations.append(elapsed)
+        for (outcome, types), number in Counter([(outcome, types) for outcome, types, _ in others]).items():
+            self.outcomes[outcome] += number
+            self.count_types(types, number)
+        durations += [elapsed for outcome, _, elapsed in others if outcome not in _BODY_NEVER_RAN]
         self.times.add_many(durations)
 
-    def count_types(self, types: Types) -> None:
+    def count_types(self, types: Types, times: int = 1) -> None:
         """Count failures by type, in bounded memory even if types are made as the program runs."""
         counts = self.failures_by_type
         for name, number in types:
             kept = name if name in counts or len(counts) < _MAX_TYPES else OTHER_TYPES
-            counts[kept] = counts.get(kept, 0) + number
+            counts[kept] = counts.get(kept, 0) + number * times
 
     def merge(self, other: Series) -> None:
         """Add the numbers of another series."""

@@ -6,25 +6,17 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from callpyback.core.variable_extraction.binding import Arguments, Binding, nothing
+
+if TYPE_CHECKING:
+    from callpyback.protocols import VariableExtractor
 
 Report = Callable[[str, BaseException], object]
 """Told once for each decorated function that its extractor failed: in which words, and by what."""
 
-
 _Question = Callable[["PendingCall"], dict[str, Any] | None]
-
-
-class Extractor(Protocol):
-    """The public protocol. A `bind` method besides is used in its place."""
-
-    def setup_extraction(self) -> AbstractContextManager[Any]:
-        """Return a context manager that is open while one call's body runs."""
-
-    def extract_variables(self, names: tuple[str, ...]) -> dict[str, Any]:
-        """Return the named variables of the call whose context is open."""
 
 
 class PendingCall:
@@ -55,7 +47,7 @@ class ExtractorBinding:
 
     def __init__(
         self,
-        extractor: Extractor,
+        extractor: VariableExtractor,
         arguments: Arguments,
         report: Report | None = None,
     ) -> None:
@@ -160,6 +152,5 @@ def bind_extractor(
     names = tuple(dict.fromkeys(names))
     bind = getattr(extractor, "bind", None)
     if callable(bind):
-        binding: Binding = bind(function, names, kind)
-        return binding
+        return cast("Binding", bind(function, names, kind))
     return ExtractorBinding(extractor, (function, names, kind), report)

@@ -27,14 +27,17 @@ class Binding(Protocol):
             inner: The coroutine, generator or async generator of the call, not yet started; None for functions.
         """
 
-    def returned(self, state: Any) -> dict[str, Any]:
+    def returned(self, state: Any, /) -> dict[str, Any]:
         """Return the variables as they were when the body returned: every name, `NullVariable` where it had none."""
+        raise NotImplementedError
 
-    def raised(self, state: Any, error: BaseException) -> dict[str, Any]:
+    def raised(self, state: Any, error: BaseException, /) -> dict[str, Any]:
         """Return the variables as they were when `error` left the body. To be called while it is being handled."""
+        raise NotImplementedError
 
-    def abandoned(self, state: Any) -> dict[str, Any]:
+    def abandoned(self, state: Any, /) -> dict[str, Any]:
         """Release a call whose generator or coroutine was closed early: every name is `NullVariable`."""
+        raise NotImplementedError
 
 
 class NoOpBinding:

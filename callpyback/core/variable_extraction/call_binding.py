@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import CodeType, FunctionType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from callpyback.core.variable_extraction.binding import Arguments, locals_at_raise, nothing
-from callpyback.core.variable_extraction.frames import RUNS_LATER, locals_at_return, read_locals, suspended_frame
+from callpyback.core.variable_extraction.frames import locals_at_return, read_locals, suspended_frame
 from callpyback.core.variable_extraction.installation import Installation
 from callpyback.core.variable_extraction.slots import CallSlot, anchors, current_slot, end, enter, make_slot
-from callpyback.core.variable_extraction.target import Target
+
+if TYPE_CHECKING:
+    from callpyback.core.variable_extraction.target import Target
 
 Install = Callable[[FunctionType], Installation | None]
 """Makes a function's calls leave their variables in their slots; None where that isn't possible."""
@@ -78,7 +80,7 @@ class FunctionBinding(CallBinding):
         super().__init__(binder, arguments, target, installation)
         # Only behind another decorator can a slot of the same code inside this one be the same call.
         self._takes = None if target.is_direct else {id(self.code): self._names}
-        self._read_kept = locals_at_return if self.code.co_flags & RUNS_LATER else read_locals
+        self._read_kept = read_locals if target.is_direct else locals_at_return
 
     def begin(self, inner: object | None = None) -> CallSlot | None:  # noqa: ARG002 - a plain call has none
         """Open the call's slot."""
@@ -127,7 +129,9 @@ class FunctionBinding(CallBinding):
         if values is None:
             return nothing(self._names)
         if parent is not None and parent.takes is not None and id(self.code) in parent.takes:
-            parent.frame, parent.handed = None, dict(values)
+            parent.handed = dict(values)
+            if parent.code is None:  # asked by hand: the last call counts
+                parent.frame = None
         return values if is_exact else {name: values[name] for name in self._names}
 
     def raised(self, slot: CallSlot | None, error: BaseException) -> dict[str, Any]:

@@ -63,10 +63,6 @@ def has_ended(frame: FrameType) -> bool:
 def locals_at_return(frame: FrameType, names: tuple[str, ...]) -> dict[str, Any] | None:
     """Return the variables of a frame kept since its beginning, on Python 3.11; None unless it has returned.
 
-    A plain function's frame has returned when its caller goes on. A coroutine or generator that a decorator drove may
-    be suspended still, or have been closed.
+    With other decorators between, the function may have raised, and a coroutine or generator may be suspended still.
     """
-    code = frame.f_code
-    if code.co_flags & RUNS_LATER and not (has_ended(frame) and code.co_code[frame.f_lasti] == _RETURN_VALUE):
-        return None
-    return read_locals(frame, names)
+    return read_locals(frame, names) if frame.f_code.co_code[frame.f_lasti] == _RETURN_VALUE else None

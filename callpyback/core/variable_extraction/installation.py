@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Callable
+
+from callpyback.core.forks import reset_after_fork
 
 
 class Installation:
@@ -22,10 +23,10 @@ class _Register:
 
     def __init__(self) -> None:
         self._alive: dict[int, weakref.ref[Installation]] = {}
-        self.unlock()
+        self.reset_after_fork()
+        reset_after_fork(self)
 
-    def unlock(self) -> None:
-        """Start with a new lock: after a fork, the old one may be held by a thread that does not exist here."""
+    def reset_after_fork(self) -> None:
         # Reentrant, as the collector may run a removal anywhere, in the middle of an installation too.
         self._lock = threading.RLock()
 
@@ -50,8 +51,6 @@ class _Register:
 
 
 _register = _Register()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_register.unlock)
 
 
 def hold(place: object, install: Callable[[], Callable[[], object]]) -> Installation:

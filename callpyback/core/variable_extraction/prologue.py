@@ -11,7 +11,6 @@ is called undecorated, until its last binding is gone.
 
 from __future__ import annotations
 
-import sys
 import weakref
 from functools import cache, partial
 from sys import _getframe
@@ -105,8 +104,6 @@ def _changed(code: CodeType) -> CodeType:
 @cache
 def _works() -> bool:
     """Try everything relied on once, so that another build of Python loses variables rather than calls."""
-    if sys.version_info[:2] != (3, 11):
-        return False
     sample, has_run = _sample, []
     try:
         code = with_call_at_start(sample.__code__, keep_frame)

@@ -1,0 +1,108 @@
+"""How an observer is doing: failures counted and logged, pausing, and being tried again."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from callpyback.core.reporting import log
+from callpyback.core.safe_repr import safe_text
+
+if TYPE_CHECKING:
+    from callpyback.core.registration import Registration
+
+COOL_DOWN: Final = 30.0
+"""Seconds a failing observer stays paused before one call tries it again."""
+
+_LOG_INTERVAL: Final = 60.0
+"""Seconds in which one observer's failures are logged once."""
+
+
+class ObserverHealth(msgspec.Struct, frozen=True):
+    """How one observer is doing on one decorator or function.
+
+    Args:
+        name: The observer's name.
+        failures: Exceptions it raised, all told.
+        failures_in_a_row: Calls in a row in which it failed; a whole call without a failure sets it to 0.
+        paused: Whether it is told nothing because it failed too often.
+        skipped: Times it was not told because it could not be: an async observer while a coroutine is being closed.
+        last_error: The last exception, as one bounded line of text.
+    """
+
+    name: str
+    failures: int
+    failures_in_a_row: int
+    paused: bool
+    skipped: int
+    last_error: str | None
+
+
+class Ward:
+    """What the observers of one decorator have in common when they fail.
+
+    Attributes:
+        ailing: Those that failed in their last call or are paused; while there are any, calls look after them.
+        clock: The decorator's monotonic clock.
+        limit: After so many calls in a row with a failure an observer is paused.
+        lost: Whether a weakly held observer has gone since the lists were last cleared of those.
+    """
+
+    __slots__ = ("ailing", "clock", "limit", "lost")
+
+    def __init__(self, clock: Callable[[], float], limit: int) -> None:
+        self.ailing: set[Registration] = set()
+        self.clock = clock
+        self.limit = limit
+        self.lost = False
+
+
+class Condition:
+    """The failures of one observer, and when it may be tried again.
+
+    Comparisons are written so that a clock that failed (nan) means "not yet".
+    """
+
+    __slots__ = ("_logged_at", "_retry_at", "_silenced", "failures", "in_a_row", "last_error", "paused", "skipped")
+
+    def __init__(self) -> None:
+        self.failures = self.in_a_row = self.skipped = 0
+        self.last_error: str | None = None
+        self.paused = False
+        self._retry_at = math.inf
+        self._logged_at: float | None = None
+        self._silenced = 0
+
+    def count(self, error: BaseException, *, again: bool) -> None:
+        """Count a failure; `again` if the observer has already failed in this call."""
+        self.failures += 1
+        self.last_error = safe_text(error)
+        if not again:
+            self.in_a_row += 1
+
+    def pause(self, now: float, name: str) -> None:
+        """Be tried again by one call after the cool-down."""
+        self._retry_at = now + COOL_DOWN
+        if not self.paused:
+            self.paused = True
+            log(logging.WARNING, "observer %s is paused after failing in %d calls in a row", name, self.in_a_row)
+
+    def may_retry(self, now: float) -> bool:
+        """Return whether the cool-down is over, and if so claim the one call that tries the observer again."""
+        if self.paused and now >= self._retry_at:
+            self._retry_at = now + COOL_DOWN
+            return True
+        return False
+
+    def report(self, now: float, name: str, where: str) -> None:
+        """Log the last failure, unless one was logged within the last minute."""
+        if self._logged_at is not None and not now - self._logged_at >= _LOG_INTERVAL:
+            self._silenced += 1
+            return
+        more = f" ({self._silenced} more since the last report)" if self._silenced else ""
+        self._logged_at, self._silenced = now, 0
+        log(logging.WARNING, "observer %s failed at %s: %s%s", name, where, self.last_error, more)

@@ -1,0 +1,88 @@
+"""What makes an object an observer; each refusal names the observer, the value, and the way out."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from callpyback.core.safe_repr import safe_repr, safe_text, type_name
+from callpyback.core.state_machine import PLAIN_STATES, ExecutionState
+from callpyback.errors import ConfigurationError
+
+
+def check_observer(observer: Any) -> None:
+    """Refuse what is no observer."""
+    if isinstance(observer, type):
+        name = observer.__name__
+        message = f"observers={safe_repr(observer)}: expected an instance, got the class; did you mean {name}()?"
+        raise ConfigurationError(message)
+    if callable(getattr(observer, "update", None)) or callable(getattr(observer, "bind", None)):
+        if not hasattr(observer, "priority"):
+            message = f"observer {safe_repr(observer)} lacks `priority`: give it a number, 0 for no preference"
+            raise ConfigurationError(message)
+        return
+    hint = f"; wrap a function: on_success({getattr(observer, '__name__', '...')})" if callable(observer) else ""
+    message = f"observer {safe_repr(observer)} ({type_name(observer)}) lacks `update`: expected update(context){hint}"
+    raise ConfigurationError(message)
+
+
+def run_lifecycle(observer: Any, options: Any) -> None:
+    """Have an observer configured and validated, if it has the lifecycle of `BaseObserver`."""
+    # Duck-typed observers may use the names for something else.
+    has_lifecycle = hasattr(type(observer), "set_metadata")
+    if options is not None and not (has_lifecycle and isinstance(options, Mapping)):
+        message = (
+            f"options={safe_repr(options)} for observer {shown_name(observer)!r}: expected a mapping, for an observer "
+            "that inherits configure(**options) from BaseObserver"
+        )
+        raise ConfigurationError(message)
+    if not has_lifecycle:
+        return
+    for step, given in (("configure", dict(options or {})), ("validate", {})):
+        try:
+            getattr(observer, step)(**given)
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            message = f"observer {shown_name(observer)!r} refused to be registered: {step}() raised {safe_text(error)}"
+            raise ConfigurationError(message) from error
+
+
+def shown_name(observer: Any) -> str:
+    """Return the observer's name, that of its class if it has none."""
+    name = getattr(observer, "name", None)
+    return name if isinstance(name, str) and name else type_name(observer)
+
+
+def checked_priority(priority: Any, owner: Any) -> float:
+    """Return the priority, or refuse it by name."""
+    if not isinstance(priority, bool):
+        if isinstance(priority, int):
+            return priority  # of any size: priorities are only compared
+        if isinstance(priority, numbers.Real) and math.isfinite(priority):
+            return cast("float", priority)
+    message = (
+        f"priority={safe_repr(priority)} ({type_name(priority)}) of {safe_repr(owner)}: expected a finite number; "
+        "higher is told earlier"
+    )
+    raise ConfigurationError(message)
+
+
+def checked_states(states: Any, owner: Any) -> frozenset[ExecutionState]:
+    """Return the states as a set, the plain ones for None, or refuse them by name."""
+    if states is None:
+        return PLAIN_STATES
+    if isinstance(states, ExecutionState):
+        return frozenset({states})
+    is_several = isinstance(states, Iterable) and not isinstance(states, str | bytes)
+    given: list[Any] = list(states) if is_several else [states]
+    for state in given:
+        if not isinstance(state, ExecutionState):
+            message = (
+                f"states={safe_repr(states)} of {safe_repr(owner)}: {safe_repr(state)} ({type_name(state)}) is no "
+                f"ExecutionState; expected some of {', '.join(s.name for s in ExecutionState)}"
+            )
+            raise ConfigurationError(message)
+    return frozenset(given)

@@ -1,0 +1,120 @@
+"""The exception of a call: held while the call runs, and remembered afterwards without its frames."""
+
+from __future__ import annotations
+
+import functools
+import linecache
+from types import CodeType, MemberDescriptorType
+from typing import Any, cast
+
+from callpyback.core.safe_repr import safe_text
+
+_attributes = vars(BaseException)["__dict__"].__get__
+
+
+def attributes_of(error: BaseException) -> dict[str, Any]:
+    """Return the attributes of an exception, without running code of its class."""
+    return cast("dict[str, Any]", _attributes(error))
+
+
+class Raised:
+    """The exception of one call, shared by all its records, able to let go of the frames.
+
+    While the call runs it holds the exception; `release` replaces that by what is needed to show it:
+    class, arguments, attributes, and the code and line of each traceback entry.
+    """
+
+    __slots__ = ("_error", "_remembered", "_trace")
+
+    def __init__(self, error: BaseException) -> None:
+        self._error: BaseException | None = error
+        self._remembered: _Remembered | None = None
+        self._trace: tuple[tuple[CodeType, int], ...] = ()
+
+    @property
+    def error(self) -> BaseException:
+        """The exception, or after the release one like it."""
+        if self._error is None and self._remembered is not None:
+            self._error = self._remembered.rebuilt()
+        return cast("BaseException", self._error)
+
+    def release(self) -> None:
+        """Keep no frame alive from now on."""
+        error = self._error
+        if self._remembered is None and error is not None:
+            self._trace = _trace_of(error)
+            self._remembered = _Remembered(error)
+            self._error = None
+
+    def text(self) -> str:
+        """Return the traceback as text, as far as it is known now."""
+        lines = []
+        for code, line in self._trace if self._remembered is not None else _trace_of(self.error):
+            lines.append(f'  File "{code.co_filename}", line {line}, in {code.co_name}')
+            if source := linecache.getline(code.co_filename, line).strip():
+                lines.append(f"    {source}")
+        head = ["Traceback (most recent call last):"] if lines else []
+        return "\n".join([*head, *lines, safe_text(self.error)])
+
+
+class _Remembered:
+    """All of an exception but its frames."""
+
+    __slots__ = ("_args", "_attributes", "_cls", "_members")
+
+    def __init__(self, error: BaseException) -> None:
+        self._cls = type(error)
+        self._args = _args_of(error)
+        self._attributes = dict(attributes_of(error))
+        self._members = [(member, member.__get__(error)) for member in _members_of(_builtin_base(self._cls))]
+
+    def rebuilt(self) -> BaseException:
+        """Make an exception like it, without running any code of its class."""
+        builtin = _builtin_base(self._cls)
+        error = cast("BaseException", builtin.__new__(self._cls, *self._args))
+        try:
+            builtin.__init__(error, *self._args)
+        except TypeError:
+            pass  # the class takes other arguments than its base; what they set is among the members
+        error.args = self._args
+        for member, value in self._members:
+            try:
+                member.__set__(error, value)
+            except (AttributeError, TypeError):
+                pass  # read-only: set by the arguments
+        attributes_of(error).update(self._attributes)
+        return error
+
+
+def _builtin_base(cls: type[BaseException]) -> Any:
+    return next(base for base in cls.__mro__ if base.__module__ == "builtins")
+
+
+@functools.cache
+def _members_of(builtin: type[BaseException]) -> tuple[Any, ...]:
+    """Return what the class keeps outside the attributes, such as the file name of an OSError."""
+    found: dict[str, Any] = {}
+    for base in builtin.__mro__:
+        for name, member in vars(base).items():
+            if isinstance(member, MemberDescriptorType) and not name.startswith("__"):
+                found.setdefault(name, member)
+    return tuple(found.values())
+
+
+def _args_of(error: BaseException) -> tuple[Any, ...]:
+    if isinstance(error, BaseExceptionGroup):
+        # Its members have frames too.
+        return (error.message, [_Remembered(member).rebuilt() for member in error.exceptions])
+    return cast("tuple[Any, ...]", _arguments(error))
+
+
+_arguments = vars(BaseException)["args"].__get__
+
+
+def _trace_of(error: BaseException) -> tuple[tuple[CodeType, int], ...]:
+    trace = []
+    entry = error.__traceback__
+    while entry is not None:
+        trace.append((entry.tb_frame.f_code, entry.tb_lineno))
+        entry = entry.tb_next
+    return tuple(trace)

@@ -1,0 +1,221 @@
+"""Whatever operation inside the library fails, and whenever, the caller sees the bare function's outcome.
+
+An internal operation is the start or the resumption of any Python function of the package while an observed call runs:
+of the sequence, the records, the contexts, the capture of locals, the built-in observers. The n-th of them is made to
+raise, for every n there is. Left out is the shell (files called `<callpyback ...>`): it is the one frame that stands
+between caller and body, so a fault there is a fault of the interpreter.
+
+Nobody is told one state twice, and the next call, without a fault, is told completely.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from kinds import BoundWitness, Witness, ended
+
+import callpyback
+from callpyback import (
+    CallPyBack,
+    CallVetoed,
+    ExecutionState,
+    MetricsObserver,
+    MockTimeSource,
+    StopProcessing,
+    on_completion,
+    on_failure,
+    on_success,
+)
+from callpyback.core.dispatch import TELLING
+
+PACKAGE = str(Path(callpyback.__file__).parent)
+
+# Stay close to the call path: what runs once when a plan or a module is made is no part of a call.
+MOST_OPERATIONS = 400
+
+
+class Fault:
+    """Raises out of the n-th internal operation while it is installed as the trace function."""
+
+    def __init__(self, at: int, error: type[BaseException]) -> None:
+        self.left = at
+        self.error = error
+        self.where: str | None = None
+
+    def __call__(self, frame, event, argument):
+        code = frame.f_code
+        if self.where is None and code.co_filename.startswith((PACKAGE, "<callback ")):
+            self.left -= 1
+            if self.left == 0:
+                self.where = f"{Path(code.co_filename).name}:{code.co_qualname}"
+                raise self.error("injected")
+
+    def during(self, call):
+        """Call with the fault on its way; Python itself removes a trace function that raises."""
+        traced = sys.gettrace()
+        sys.settrace(self)
+        try:
+            return ended(call)
+        finally:
+            sys.settrace(traced)
+
+
+class Failing:
+    priority = 2
+
+    def update(self, context) -> None:
+        raise LookupError(context.state)
+
+
+class Curious(Witness):
+    """Reads what is computed when it is read."""
+
+    def update(self, context) -> None:
+        super().update(context)
+        context.slot["told"] = context.arguments, context.result, context.local_variables, context.call_id
+
+
+class BodyError(Exception):
+    pass
+
+
+WATCHED = {
+    "context": lambda: ([Curious(priority=1)], {}),
+    "no context": lambda: ([BoundWitness(), MetricsObserver()], {}),
+    "callbacks": lambda: ([on(lambda value, arguments, exception: None) for on in (on_success, on_failure)], {}),
+    "failing": lambda: ([Failing(), Curious(priority=1)], {"max_observer_failures": 1}),
+    "another clock": lambda: ([Curious(priority=1)], {"time_source": MockTimeSource()}),
+    "every state": lambda: ([Curious(*ExecutionState)], {}),
+    "locals": lambda: ([Curious(priority=1)], {"variable_names": ["value"]}),
+    "locals, another clock": lambda: ([Curious()], {"variable_names": ["value"], "time_source": MockTimeSource()}),
+}
+BODIES = {"returns": None, "raises": BodyError, "exits": SystemExit}
+
+
+def told_twice(witnesses) -> list:
+    """The states that somebody was told more than once in one call."""
+    return [
+        (call_id, state)
+        for witness in witnesses
+        for (call_id, state), times in Counter((id(c._call), c.state) for c in witness.contexts).items()
+        if times > 1
+    ]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError], ids=lambda error: error.__name__)
+@pytest.mark.parametrize("way", WATCHED)
+@pytest.mark.parametrize("ending", BODIES)
+def test_the_caller_sees_the_bare_outcome_whichever_internal_operation_fails(kind, way, ending, error):
+    failed = BODIES[ending] and BODIES[ending]("the user's")
+
+    def body():
+        value = "value"
+        if failed is not None:
+            raise failed
+        return value
+
+    hurt = {}
+    for at in range(1, MOST_OPERATIONS):
+        observers, options = WATCHED[way]()
+        last = Witness(priority=-5, name="last")
+        function = kind.make(body, CallPyBack([*observers, last], **options))
+        witnesses = [last, *(known for known in observers if isinstance(known, Witness))]
+        if at % 2:
+            kind.ended(function)  # the second call may take another path than the first
+            for witness in witnesses:
+                witness.contexts.clear()
+        fault = Fault(at, error)
+        came = fault.during(lambda: kind.call(function))
+        if fault.where is None:
+            break
+        if (came.value, came.exception) != ((None, failed) if failed else ("value", None)):
+            hurt[at, fault.where] = came
+        assert told_twice(witnesses) == []
+        assert TELLING == []
+        assert_next_call_is_told(kind, function, last)
+    else:
+        pytest.fail(f"more than {MOST_OPERATIONS} operations a call")
+    assert hurt == {}
+
+
+def assert_next_call_is_told(kind, function, last) -> None:
+    last.contexts.clear()
+    kind.ended(function)
+    assert last.told[0] == "PRE_EXECUTION"
+    assert last.contexts[-1].state.is_terminal
+
+
+class Deciding:
+    priority = 0
+    states = frozenset({ExecutionState.PRE_EXECUTION})
+
+    def __init__(self, decision) -> None:
+        self.decision = decision
+
+    def update(self, context) -> None:
+        raise self.decision
+
+
+@pytest.mark.parametrize("decision", ["veto", "answer"])
+def test_a_fault_never_runs_a_body_that_was_refused_before_it(kind, decision):
+    ran = []
+    for at in range(1, MOST_OPERATIONS):
+        raised = CallVetoed() if decision == "veto" else StopProcessing(kind.answer("answer"))
+        decided = []
+        watching = [Deciding(raised), on_completion(lambda outcome, decided=decided: decided.append(outcome))]
+        function = kind.make(lambda: ran.append(at), CallPyBack(watching))
+        fault = Fault(at, RuntimeError)
+        came = fault.during(lambda: kind.call(function))
+        if fault.where is None:
+            break
+        if ran:  # the fault came before the decision: that the body runs is the bare outcome
+            assert came.exception is None
+            ran.clear()
+        else:
+            assert came.exception is raised or came.value == "answer"
+    else:
+        pytest.fail(f"more than {MOST_OPERATIONS} operations a call")
+
+
+def at_depth(depth: int, call):
+    return call() if depth == 0 else at_depth(depth - 1, call)
+
+
+RECURSION = {
+    "context": lambda: [Curious()],
+    "failing": lambda: [Failing(), Witness()],
+    "no context": lambda: [BoundWitness()],
+}
+
+
+@pytest.mark.parametrize("way", RECURSION)
+@pytest.mark.parametrize("ending", ["returns", "raises"])
+def test_near_the_recursion_limit_a_call_ends_as_under_an_empty_wrapper(way, ending):
+    failed = BODIES[ending] and BODIES[ending]("the user's")
+
+    def bare():
+        if failed is not None:
+            raise failed
+        return "value"
+
+    @functools.wraps(bare)
+    def wrapped(*args, **kwargs):
+        return bare(*args, **kwargs)
+
+    function = CallPyBack(RECURSION[way](), max_observer_failures=10**6)(bare)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(300)
+    differing = []
+    try:
+        for depth in range(100, 300):
+            plain, observed = ended(lambda: at_depth(depth, wrapped)), ended(lambda: at_depth(depth, function))  # noqa: B023
+            if type(plain.exception) is not type(observed.exception):
+                differing.append((depth, plain, observed))
+    finally:
+        sys.setrecursionlimit(limit)
+    assert differing == []
+    assert TELLING == []
