@@ -64,13 +64,6 @@ async def coroutine(first: int) -> int:
     return third  # noqa: RET504 - a local is the point
 
 
-def generator(count: int) -> Any:
-    total = 0
-    for number in range(count):
-        total += number
-        yield total
-
-
 def passing_on(function: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a function and do nothing."""
 

@@ -13,6 +13,9 @@ from callpyback import BaseObserver, CallPyBack, ExecutionContext, ExecutionStat
 
 TITLE = "Many observers"
 
+LINEAR = (100, 1000)
+"""The numbers of observers that are compared, by what each of them costs."""
+
 
 class Quiet(BaseObserver):
     states = ExecutionState.COMPLETED
@@ -48,13 +51,13 @@ def _slopes(budget: Budget) -> list[Row]:
         for few, many in ((1, 8), (16, 64)):
             slope = (seconds[f"{many} {wanted}"] - seconds[f"{few} {wanted}"]) / (many - few)
             what = f"one more callback taking {wanted}, {few} to {many} of them / empty wrapper"
-            table.append(Row(what, slope / seconds["empty"], bar=1.0, seconds=slope))
+            table.append(Row(what, slope / seconds["empty"], bar=1.0, seconds=slope, is_difference=True))
     return table
 
 
 def _linearity(budget: Budget) -> Row:
     body = KINDS["function"].body
-    few, many = 100, 1000
+    few, many = LINEAR
     subjects: dict[str, Subject] = {
         str(number): called(CallPyBack([Quiet() for _ in range(number)])(body)) for number in (few, many)
     }

@@ -29,7 +29,7 @@ def rows(budget: Budget) -> list[Row]:
     early, late = map(float, printed_by_module("benchmarks.resident_memory", str(calls)).split())
     note = f"{early / 1e6:.1f} MB, then {late / 1e6:.1f} MB; one call in {_FAILING:,} fails"
     what = f"three built-ins: resident at {calls:,} calls, less at {calls // 10:,}"
-    return [Row(what, max(late - early, 0.0) / 1e6, unit="MB", bar=5.0, note=note)]
+    return [Row(what, max(late - early, 0.0) / 1e6, unit="MB", bar=5.0, note=note, is_difference=True)]
 
 
 def resident_bytes() -> int:

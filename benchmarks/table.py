@@ -17,6 +17,7 @@ class Row:
         bar: The most it should be, if somebody said so.
         seconds: What one call took, where that says something.
         note: What has to be known to read the number, or why there is none.
+        is_difference: Whether it is what one measurement has more than another, which may be nothing.
     """
 
     what: str
@@ -25,6 +26,7 @@ class Row:
     bar: float | None = None
     seconds: float | None = None
     note: str = ""
+    is_difference: bool = False
 
     @property
     def verdict(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -95,5 +94,7 @@ class StopProcessing(CallPyBackError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `` - did you mean 'x'?`` for the closest known name, or an empty string."""
+    import difflib  # noqa: PLC0415 - only when something is wrong
+
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" - did you mean {close[0]!r}?" if close else ""

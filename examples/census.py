@@ -154,7 +154,7 @@ def main() -> None:
     """Take the census, show it, and show what was seen of the calls."""
     parser = argparse.ArgumentParser(description="A census of Python's own standard library, watched by CallPyBack.")
     parser.add_argument("folder", nargs="?", type=Path, default=LIBRARY)
-    parser.add_argument("--seconds", type=float, default=6.0, help="stop reading after so long (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="stop reading after so long (default: %(default)s)")
     parser.add_argument("--all", action="store_true", help="read every file, however long it takes")
     parser.add_argument("--unwatched", action="store_true", help="run the same program with nobody watching")
     options = parser.parse_args()

@@ -383,6 +383,7 @@ def test_a_subclass_with_an_update_of_its_own_is_told_by_that():
 
     f()
     assert (seen, values) == ([S.POST_SUCCESS], [3])
+    assert Counting(keep, S.POST_SUCCESS).wants_variables
 
 
 def test_local_variables_are_wanted_only_by_those_who_may_read_them():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import functools
+import gc
 import http.server
 import io
 import json
@@ -725,16 +726,22 @@ def test_12_unchanged_a_third_of_the_calls_fills_the_batch(body):
 # 13: database
 
 
+@pytest.fixture
+def database(tmp_path):
+    """Where the rows go. The example leaves its connections to the collector: here, where the warning is allowed."""
+    yield tmp_path / "function_audit.db"
+    gc.collect()
+
+
 @allow_unclosed_database
-def test_13_each_completed_call_is_a_row(examples, body, tmp_path):
-    path = tmp_path / "function_audit.db"
-    observer = examples.DatabaseObserver(path)
+def test_13_each_completed_call_is_a_row(examples, body, database):
+    observer = examples.DatabaseObserver(database)
     decorator = examples.CallPyBack(observers=[observer], time_source=examples.clock)
     decorator(body)(4)
     with pytest.raises(ValueError, match="disk full"):
         decorator(fail)("disk full")
 
-    with contextlib.closing(sqlite3.connect(path)) as connection:
+    with contextlib.closing(sqlite3.connect(database)) as connection:
         rows = list(connection.execute("SELECT * FROM function_calls"))
     now = examples.clock.now()
     assert rows == [
@@ -744,12 +751,11 @@ def test_13_each_completed_call_is_a_row(examples, body, tmp_path):
 
 
 @allow_unclosed_database
-def test_13_a_second_observer_adds_to_the_same_table(examples, body, tmp_path):
-    path = tmp_path / "function_audit.db"
+def test_13_a_second_observer_adds_to_the_same_table(examples, body, database):
     for _ in range(2):
-        examples.CallPyBack(observers=[examples.DatabaseObserver(path)])(body)()
+        examples.CallPyBack(observers=[examples.DatabaseObserver(database)])(body)()
 
-    with contextlib.closing(sqlite3.connect(path)) as connection:
+    with contextlib.closing(sqlite3.connect(database)) as connection:
         assert list(connection.execute("SELECT count(*) FROM function_calls")) == [(2,)]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import doctest
+import importlib
 import importlib.metadata
 import pickle
 import subprocess
@@ -681,6 +683,14 @@ def test_every_public_name_is_there():
         assert name in dir(callpyback.testing)
     assert callpyback.testing.MockTimeSource is callpyback.MockTimeSource
     assert callpyback.testing.RecordedCall is RecordedCall
+
+
+@pytest.mark.parametrize("name", ["contexts", "health", "recorder", "snapshots"])
+def test_the_examples_in_the_docstrings_run(name):
+    outcome = doctest.testmod(importlib.import_module(f"callpyback.testing.{name}"))
+
+    assert outcome.failed == 0
+    assert outcome.attempted > 0
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -33,7 +33,7 @@ class Adder:
         return self.n + x
 
     def __eq__(self, other):
-        return self.n == other.n
+        return isinstance(other, Adder) and self.n == other.n
 
     def __hash__(self):
         return hash(self.n)
@@ -417,6 +417,13 @@ class Unfriendly:
 
 def test_callables_are_only_called(observed):
     assert observed(Unfriendly())(5) == 5
+
+
+def test_unfriendly_callables_are_observed_all_the_same():
+    witness = Witness()
+    decorator = CallPyBack([witness])
+    assert decorator(Unfriendly())(5) == 5
+    assert witness.last.arguments == {"x": 5}
 
 
 def test_an_exception_of_a_callable_object_is_its_own(observed):

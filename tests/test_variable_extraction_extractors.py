@@ -212,6 +212,14 @@ class TestByHand:
             assert extractor.extract_variables(["y"]) == {"y": 2}
         assert decorated.seen == [{"y": 2}]
 
+    def test_the_last_call_counts_decorated_or_not(self):
+        extractor = TracingVariableExtractor()
+        decorated = watch(self.function, "y", extractor=extractor)
+        with extractor.setup_extraction():
+            for call, x, y in [(self.function, 1, 10), (decorated, 5, 2), (self.function, 10, 1), (decorated, 2, 5)]:
+                call(x)
+                assert extractor.extract_variables(["y"]) == {"y": y}
+
     def test_answers_for_the_failure_being_handled(self):
         extractor = TracingVariableExtractor()
         binding = extractor.bind(self.function, ("x",), "function")

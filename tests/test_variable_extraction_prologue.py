@@ -77,6 +77,11 @@ class TestPrologue:
             count += 1
         assert count > 500
 
+    def test_there_is_room_on_the_smallest_stack(self):
+        code = (lambda: 1).__code__
+        assert code.co_stacksize == 1
+        assert with_call_at_start(code, keep_frame).co_stacksize == 2
+
     def test_code_of_unknown_layout_is_refused(self):
 
         def function():

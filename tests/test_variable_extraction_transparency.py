@@ -393,11 +393,11 @@ class TestMemory:
             thing = Thing()
             alive.append(weakref.ref(thing))
 
-        alive = []
+        alive, context = [], contextvars.Context()
         decorated = watch(function, "thing")
-        decorated()
+        context.run(decorated)
         decorated.seen.clear()
-        function()
+        context.run(function)
         assert [reference() for reference in alive] == [None, None]
 
     def test_a_variable_not_asked_for_is_not_in_the_answer_s_keeping(self):

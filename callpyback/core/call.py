@@ -232,5 +232,5 @@ class Call:
         """Let go of what only the running call needs; contexts that were kept stay readable."""
         self._slots = None
         self.problem = self.interrupt = None
-        if self.raised is not None:
+        if self.raised is not None and self.plan.shows_contexts:
             self.raised.release()

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from callpyback.core.safe_repr import safe_repr, safe_text, type_name
-from callpyback.core.variable_extraction import TracingVariableExtractor
 from callpyback.errors import ConfigurationError, nearest
 
 P = ParamSpec("P")
@@ -124,9 +122,9 @@ def checked_time_source(source: Any) -> Any:
 
 @_contained
 def checked_extractor(extractor: Any) -> Any:
-    """Return the extractor, the best one for this Python by default."""
+    """Return the extractor; None for the best one for this Python."""
     if extractor is None:
-        return TracingVariableExtractor()
+        return None
     if isinstance(extractor, type):
         _refuse("variable_extractor", extractor, f"an instance, got the class; did you mean {extractor.__name__}()?")
     for name in ("setup_extraction", "extract_variables"):
@@ -148,13 +146,13 @@ def checked_error_handler(handler: Any) -> Any:
 
 
 @_contained
-def checked_metadata(metadata: Any) -> Mapping[str, Any]:
-    """Return a read-only copy."""
+def checked_metadata(metadata: Any) -> dict[str, Any]:
+    """Return a copy."""
     if metadata is None:
-        return types.MappingProxyType({})
+        return {}
     if not isinstance(metadata, Mapping) or not all(isinstance(key, str) for key in metadata):
         _refuse("metadata", metadata, "a mapping with names as keys, such as metadata={'team': 'shop'}")
-    return types.MappingProxyType(dict(metadata))
+    return dict(metadata)
 
 
 @_contained

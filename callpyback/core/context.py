@@ -124,6 +124,7 @@ _defer(ExecutionFailure, "exception_type", _exception_type)
 _defer(ExecutionFailure, "traceback_info", _traceback_info)
 
 
+# `isinstance` with these classes is slow, because msgspec's metaclass is an ABCMeta; the code below compares classes.
 class Ending(msgspec.Struct, frozen=True):
     """The facts of a call that a context built by hand, copied or unpickled carries with it."""
 
@@ -197,13 +198,13 @@ class ExecutionContext(msgspec.Struct, frozen=True, eq=False):
     @property
     def is_successful(self) -> bool:
         """Whether there is a value: the body's, or one an observer supplied."""
-        return isinstance(self.result, ExecutionResult)
+        return self.result.__class__ is ExecutionResult
 
     @property
     def is_failed(self) -> bool:
         """Whether there is an exception, other than that of a cancelled or abandoned call."""
         quiet = self._call.outcome in (Outcome.CANCELLED, Outcome.ABANDONED)
-        return isinstance(self.result, ExecutionFailure) and not quiet
+        return self.result.__class__ is ExecutionFailure and not quiet
 
     @property
     def execution_time(self) -> float | None:
@@ -223,7 +224,9 @@ class ExecutionContext(msgspec.Struct, frozen=True, eq=False):
     @property
     def slot(self) -> dict[str, Any]:
         """A dictionary private to this observer and this call, from its first state to its last."""
-        return {} if isinstance(self._call, Ending) else self._call.slot_of(self._listener)
+        call: Any = self._call
+        slot: dict[str, Any] = {} if call.__class__ is Ending else call.slot_of(self._listener)
+        return slot
 
     @property
     def items(self) -> int | None:
@@ -290,16 +293,24 @@ def _live(read: Callable[[Call, ExecutionState], Any], otherwise: Callable[[], A
     """Read a field from the running call, or take a default in a context built by hand."""
 
     def compute(context: ExecutionContext) -> Any:
-        call = context._call  # noqa: SLF001 - this is a part of the class, kept beside it
-        return otherwise() if isinstance(call, Ending) else read(call, context.state)
+        call: Any = context._call  # noqa: SLF001 - this is a part of the class, kept beside it
+        return otherwise() if call.__class__ is Ending else read(call, context.state)
 
     return compute
 
 
+def _result(context: ExecutionContext) -> ExecutionResult | ExecutionFailure | None:
+    call: Any = context._call  # noqa: SLF001
+    if context.state not in ENDED_STATES or call.__class__ is Ending:
+        return None
+    result: ExecutionResult | ExecutionFailure = call.result_at(context.state)
+    return result
+
+
+_defer(ExecutionContext, "result", _result)
 for _name, _read, _otherwise in (
     ("function_signature", lambda call, _: call.plan.target.signature, lambda: FunctionSignature("function")),
     ("arguments", lambda call, _: call.arguments(), dict),
-    ("result", lambda call, state: call.result_at(state) if state in ENDED_STATES else None, lambda: None),
     ("local_variables", lambda call, state: dict(call.variables) if state in ENDED_STATES else {}, dict),
     ("metadata", lambda call, _: dict(call.plan.target.metadata), dict),
     ("timestamp", lambda call, _: call.timestamp, float),

@@ -79,7 +79,7 @@ class CallPyBack:
         self.clocks = clocks_of(configuration.checked_time_source(time_source))
         self.uses_system_time = time_source is None or type(time_source) is SystemTimeSource
         self.variable_extractor = configuration.checked_extractor(variable_extractor)
-        self.metadata = configuration.checked_metadata(metadata)
+        self._metadata = configuration.checked_metadata(metadata)
         self.has_default = default_return is not NO_VALUE
         self.policy = ErrorPolicy(
             configuration.checked_exception_classes(exception_classes),
@@ -127,8 +127,7 @@ class CallPyBack:
 
     def _observed(self, function: Any) -> Any:
         handle = FunctionHandle(self, function)
-        with self._lock:
-            self._handles.add(handle)
+        self.adopt(handle)
         if not isinstance(function, types.FunctionType):
             from callpyback.core.proxies import observed_callable  # noqa: PLC0415 - brings wrapt, which few need
 
@@ -140,6 +139,11 @@ class CallPyBack:
         return wrapper
 
     @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What is shown to observers as `context.metadata`."""
+        return types.MappingProxyType(self._metadata)
+
+    @property
     def observers(self) -> tuple[Any, ...]:
         """The observers of all functions, in the order they are told."""
         return tuple(registration.observer for registration in ordered(self.registrations))
@@ -148,6 +152,11 @@ class CallPyBack:
     def registrations(self) -> tuple[Registration, ...]:
         """The registrations behind `observers`."""
         return tuple(known for known in self._registrations if not known.retired)
+
+    def adopt(self, handle: FunctionHandle) -> None:
+        """Let a function hear of observers that come and go."""
+        with self._lock:
+            self._handles.add(handle)
 
     def register(
         self, observer: Any, states: Any, *, weak: bool = False, options: dict[str, Any] | None = None
@@ -257,12 +266,15 @@ class CallPyBack:
 
     def __getstate__(self) -> dict[str, Any]:
         # Locks stay behind, and so do the functions: each unpickled handle registers itself again.
-        return {**self.__dict__, "_lock": None, "_handles": None}
+        return {**self.__dict__, "_lock": None, "_handles": None, "_known": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.RLock()
         self._handles = weakref.WeakSet()
+        self._known = Known()
+        for registration in self._registrations:
+            self._known.add(registration)
         reset_after_fork(self)
 
     def __repr__(self) -> str:

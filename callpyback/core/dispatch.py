@@ -154,6 +154,8 @@ def told(call: Call, state: ExecutionState, start: int = 0) -> Steps:
     """Tell one state to those who asked for it, from the `start`-th on, each isolated from the others."""
     call.state = state
     listeners = call.plan.listeners[state]
+    if not listeners:
+        return
     deciding = state is ExecutionState.PRE_EXECUTION
     thread = get_ident()
     enter(thread)
@@ -206,7 +208,8 @@ def _is_passed_over(call: Call, registration: Registration) -> bool:
 def judge(call: Call, listener: Listener, error: BaseException) -> None:
     """Decide what an exception out of an observer means: a decision, an interrupt, or the observer's failure."""
     deciding = call.state is ExecutionState.PRE_EXECUTION
-    if isinstance(error, KeyboardInterrupt) or (listener.is_async and is_own_cancellation(error)):
+    is_users = call.raised is not None and call.raised.error is error  # it is on its way to the caller anyway
+    if not is_users and (isinstance(error, KeyboardInterrupt) or (listener.is_async and is_own_cancellation(error))):
         call.interrupt = error
     elif not (deciding and _is_decision(call, error)):
         _count_failure(call, listener.registration, error)
@@ -258,9 +261,9 @@ def _insist(call: Call, registration: Registration, error: BaseException, *, dec
 
 
 def is_own_cancellation(error: BaseException) -> bool:
-    """Return whether the running task is being cancelled or closed, and this is how it is told."""
+    """Return whether the running task is being cancelled, and this is how it is told."""
     if not is_cancellation(error):
-        return isinstance(error, GeneratorExit)
+        return False
     asyncio: Any = sys.modules.get("asyncio")
     if asyncio is None or not isinstance(error, asyncio.CancelledError):
         return True

@@ -73,11 +73,13 @@ def failing(call: Call, error: BaseException) -> Steps:
     """From an exception of the body to the end; `call.handled` says whether a value replaces it."""
     untouched = _Untouched(error)
     call.fail(error)
+    call.handled, call.returned, call.problem, call.interrupt = False, None, None, None
     call.closing = isinstance(error, GeneratorExit) and call.plan.target.kind is FunctionKind.COROUTINE
     try:
         if isinstance(error, Exception):
             yield from told(call, POST_FAILURE)
-            untouched.restore()
+            if call.plan.policy.answers:
+                untouched.restore()
             outcome, terminal = _after_failure(call, error)
         else:
             outcome, terminal = _of_interrupt(error)
@@ -149,7 +151,7 @@ def resumed_success(call: Call, at: int, error: BaseException) -> Steps:
 
 # Read and written by these descriptors, no code of the user's exception class runs.
 _TRACEBACK, _CAUSE, _CONTEXT, _SUPPRESS = (
-    vars(BaseException)[name] for name in ("__traceback__", "__cause__", "__context__", "__suppress_context__")
+    vars(BaseException)[name].__get__ for name in ("__traceback__", "__cause__", "__context__", "__suppress_context__")
 )
 
 
@@ -160,20 +162,25 @@ class _Untouched:
 
     def __init__(self, error: BaseException) -> None:
         self._error = error
-        self._kept = [(part, part.__get__(error)) for part in (_TRACEBACK, _CAUSE, _CONTEXT, _SUPPRESS)]
+        self._kept = (_TRACEBACK(error), _CAUSE(error), _CONTEXT(error), _SUPPRESS(error))
         notes = attributes_of(error).get("__notes__")
         self._notes = list(notes) if isinstance(notes, list) else notes
 
     def restore(self) -> None:
-        # In this order: setting a cause also sets the suppression of the context.
-        for part, value in self._kept:
-            if part.__get__(self._error) is not value:
-                part.__set__(self._error, value)
-        attributes = attributes_of(self._error)
-        if self._notes is None:
-            attributes.pop("__notes__", None)
-        elif attributes.get("__notes__") != self._notes:
-            attributes["__notes__"] = list(self._notes)
+        error = self._error
+        trace, cause, context, suppress = self._kept
+        if _TRACEBACK(error) is not trace or _CAUSE(error) is not cause or _CONTEXT(error) is not context:
+            vars(BaseException)["__traceback__"].__set__(error, trace)
+            vars(BaseException)["__context__"].__set__(error, context)
+            vars(BaseException)["__cause__"].__set__(error, cause)
+        if _SUPPRESS(error) is not suppress:  # setting a cause sets it too
+            vars(BaseException)["__suppress_context__"].__set__(error, suppress)
+        attributes = attributes_of(error)
+        if attributes.get("__notes__") != self._notes:
+            if self._notes is None:
+                del attributes["__notes__"]
+            else:
+                attributes["__notes__"] = list(self._notes)
 
 
 def run(steps: Steps) -> None:
@@ -195,12 +202,13 @@ async def complete(call: Call, steps: Steps) -> None:
         while wanted is not None:
             try:
                 await wanted
-            except GeneratorExit as error:
-                # The coroutine is being closed, so nothing can be awaited: the rest is told without async observers.
-                call.closing, call.interrupt = True, error
-                wanted = next(steps, None)
             except BaseException as error:  # noqa: BLE001 - `told` judges it
-                wanted = _thrown(steps, error)
+                if _is_closing(error):
+                    # Nothing can be awaited any more: the rest is told without async observers.
+                    call.closing, call.interrupt = True, error
+                    wanted = next(steps, None)
+                else:
+                    wanted = _thrown(steps, error)
             else:
                 wanted = next(steps, None)
     except Exception as fault:  # noqa: BLE001 - our own fault must not become the caller's
@@ -208,6 +216,12 @@ async def complete(call: Call, steps: Steps) -> None:
             report(fault)
         except Exception:  # noqa: BLE001, S110 - near the recursion limit not even that can be called
             pass
+
+
+def _is_closing(error: BaseException) -> bool:
+    """Return whether our own coroutine is being closed; a GeneratorExit that an observer raised came from its frame."""
+    trace = error.__traceback__
+    return isinstance(error, GeneratorExit) and (trace is None or trace.tb_next is None)
 
 
 def _thrown(steps: Steps, error: BaseException) -> Any:

@@ -8,7 +8,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final, cast
+from typing import Any, Final
 
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _INSTANCE_NAMES: Final = frozenset({"self", "cls", "mcs", "metacls", "_self", "_cls"})
@@ -154,11 +154,20 @@ class ArgumentBinder:
     Wrong calls are named as far as they go: refusing them is the function's own business.
     """
 
-    __slots__ = ("_function", "_keyword_only", "_keywords", "_may_be_method", "_name", "_positional", "_rest", "_start")
+    __slots__ = (
+        "_keyword_only",
+        "_keywords",
+        "_may_be_method",
+        "_name",
+        "_names",
+        "_positional",
+        "_rest",
+        "_self",
+        "_start",
+    )
 
     def __init__(self, function: Callable[..., Any], signature: FunctionSignature) -> None:
         parameters = signature.parameters.values()
-        self._function = function
         self._positional = tuple(p for p in parameters if p.kind in _POSITIONAL)
         self._keyword_only = tuple(p for p in parameters if p.kind is p.KEYWORD_ONLY)
         self._rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
@@ -170,7 +179,14 @@ class ArgumentBinder:
         in_class_body = owner != "" and not owner.endswith("<locals>")
         first = self._positional[0].name if self._positional else None
         self._start = 1 if in_class_body and first in _INSTANCE_NAMES else 0
-        self._may_be_method = first is not None and inspect.isfunction(function)
+        # A method that is told neither by where it was defined nor by its first name is found in the class.
+        is_likely = in_class_body != (first in _INSTANCE_NAMES)
+        self._may_be_method = is_likely and first is not None and inspect.isfunction(function)
+        is_plain = not (self._keyword_only or self._rest or self._keywords)
+        self._names = tuple(p.name for p in self._positional) if is_plain else None
+        self._self = getattr(function, "__self__", None)
+        if inspect.ismodule(self._self):
+            self._self = None  # a builtin function's __self__ is its module
 
     def bind(
         self, wrapper: object, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -183,11 +199,12 @@ class ArgumentBinder:
             kwargs: Its keyword arguments.
         """
         start = self._start or (1 if self._may_be_method and self._is_method_call(wrapper, args) else 0)
-        named: dict[str, Any] = {}
+        if not kwargs and self._names is not None and len(args) == len(self._names):
+            named = dict(zip(self._names, args, strict=True))
+            return named, named.pop(self._names[0]) if start else self._self
+        named = {}
         taken: set[str] = set()
-        instance = self._instance(args, kwargs, taken) if start else getattr(self._function, "__self__", None)
-        if inspect.ismodule(instance):
-            instance = None  # a builtin function's __self__ is its module
+        instance = self._instance(args, kwargs, taken) if start else self._self
         for index in range(start, len(self._positional)):
             parameter = self._positional[index]
             name = parameter.name
@@ -221,7 +238,8 @@ class ArgumentBinder:
 
     def _instance(self, args: tuple[Any, ...], kwargs: dict[str, Any], taken: set[str]) -> object | None:
         if args:
-            return cast("object", args[0])
+            first: object = args[0]
+            return first
         name = self._positional[0].name  # as in A.method(self=a)
         if name in kwargs:
             taken.add(name)

@@ -15,7 +15,6 @@ from callpyback.core.hooks import Hook
 from callpyback.core.plan import EMPTY, STALE, Plan
 from callpyback.core.safe_repr import safe_repr
 from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState
-from callpyback.core.variable_extraction import bind_extractor
 from callpyback.core.wrappers import fit, make_wrapper
 from callpyback.errors import ConfigurationError, nearest
 
@@ -52,7 +51,7 @@ class FunctionHandle:
 
     def __init__(self, decorator: CallPyBack, function: Callable[..., Any]) -> None:
         self._decorator = decorator
-        self._target = Target(function, decorator.metadata)
+        self._target = Target(function, dict(decorator.metadata))
         self._refuse_answers_for_generators()
         self._own: list[Registration] = []
         self._known = Known()
@@ -236,9 +235,7 @@ class FunctionHandle:
             decorator.policy.answers or any(listener.wants_variables for listener in listeners)
         )
         if wanted and self._binding is None:
-            self._binding = bind_extractor(
-                decorator.variable_extractor, self._target.function, decorator.variable_names, str(self._target.kind)
-            )
+            self._binding = self._bound_extractor()
         return Plan(
             self._target,
             listeners,
@@ -248,6 +245,14 @@ class FunctionHandle:
             binding=self._binding if wanted else None,
             ailing=decorator.ward.ailing,
         )
+
+    def _bound_extractor(self) -> Any:
+        # Most programs capture no variables.
+        from callpyback.core.variable_extraction import TracingVariableExtractor, bind_extractor  # noqa: PLC0415
+
+        extractor = self._decorator.variable_extractor or TracingVariableExtractor()
+        names, kind = self._decorator.variable_names, str(self._target.kind)
+        return bind_extractor(extractor, self._target.function, names, kind)
 
     def is_unobserved(self) -> bool:
         """Return whether the call that begins now comes from inside an observer; count it if so."""
@@ -261,11 +266,16 @@ class FunctionHandle:
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_lock": None, "_binding": None}
+        return {**self.__dict__, "_lock": None, "_binding": None, "_known": None, "_listeners": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.RLock()
+        self._known, self._listeners = Known(), []
+        # Listeners are made anew: what an observer's bind() gave belongs to the observer that was left behind.
+        for registration in (*self._decorator.registrations, *self._own):
+            self.listen(registration)
+        self._decorator.adopt(self)
         reset_after_fork(self)
 
     def __repr__(self) -> str:

@@ -52,8 +52,6 @@ class Ward:
         lost: Whether a weakly held observer has gone since the lists were last cleared of those.
     """
 
-    __slots__ = ("ailing", "clock", "limit", "lost")
-
     def __init__(self, clock: Callable[[], float], limit: int) -> None:
         self.ailing: set[Registration] = set()
         self.clock = clock
@@ -66,8 +64,6 @@ class Condition:
 
     Comparisons are written so that a clock that failed (nan) means "not yet".
     """
-
-    __slots__ = ("_logged_at", "_retry_at", "_silenced", "failures", "in_a_row", "last_error", "paused", "skipped")
 
     def __init__(self) -> None:
         self.failures = self.in_a_row = self.skipped = 0

@@ -39,6 +39,7 @@ class Plan:
     ) -> None:
         self.shape = 0
         self.told: tuple[Any, ...] = ()
+        self.loops: dict[ExecutionState, tuple[tuple[Registration, Callable[[Call], Any]], ...]] = {}
         self.target = target
         self.policy = policy
         self.clocks = clocks
@@ -49,6 +50,7 @@ class Plan:
         self.uses_slots = False
         told = list(listeners)
         self.registrations = frozenset(listener.registration for listener in told)
+        self.shows_contexts = policy.answers or any(not listener.is_bound for listener in told)
         self.is_async = any(listener.is_async for listener in told)
         self.listeners: dict[ExecutionState, tuple[Listener, ...]] = {
             state: tuple(listener for listener in told if state in listener.tells) for state in ExecutionState

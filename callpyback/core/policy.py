@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -31,8 +30,6 @@ class factory:  # noqa: N801 - read as a word: default_return=factory(dict)
         True
     """
 
-    __slots__ = ("make",)
-
     def __init__(self, make: Callable[[], Any]) -> None:
         given: Any = make
         if not callable(given):
@@ -46,8 +43,6 @@ class factory:  # noqa: N801 - read as a word: default_return=factory(dict)
 
 class ErrorPolicy:
     """The decorator's `exception_classes`, `error_handler` and `default_return`."""
-
-    __slots__ = ("_classes", "_default", "_handler")
 
     def __init__(self, classes: tuple[type[Exception], ...], handler: Any, default: Any) -> None:
         if isinstance(default, _SHARED_BY_MISTAKE):
@@ -82,12 +77,18 @@ class ErrorPolicy:
         if self._default is NO_VALUE:
             raise error
         # Callers may change what they get, and the next caller must not see that.
-        return copy.deepcopy(self._default) if isinstance(self._default, _SHARED_BY_MISTAKE) else self._default
+        return _copied(self._default) if isinstance(self._default, _SHARED_BY_MISTAKE) else self._default
+
+
+def _copied(default: Any) -> Any:
+    import copy  # noqa: PLC0415 - few defaults are mutable
+
+    return copy.deepcopy(default)
 
 
 def _check_copies(default: Any) -> None:
     try:
-        copy.deepcopy(default)
+        _copied(default)
     except Exception as error:
         message = (
             f"default_return={safe_repr(default)}: each caller gets a copy, and copying it raised {safe_text(error)}; "

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import functools
 import linecache
+from collections.abc import Callable
 from types import CodeType, MemberDescriptorType
 from typing import Any, cast
 
 from callpyback.core.safe_repr import safe_text
 
-_attributes = vars(BaseException)["__dict__"].__get__
-
-
-def attributes_of(error: BaseException) -> dict[str, Any]:
-    """Return the attributes of an exception, without running code of its class."""
-    return cast("dict[str, Any]", _attributes(error))
+attributes_of: Callable[[BaseException], dict[str, Any]] = vars(BaseException)["__dict__"].__get__
+"""Return the attributes of an exception, without running code of its class."""
 
 
 class Raised:
@@ -28,15 +25,15 @@ class Raised:
 
     def __init__(self, error: BaseException) -> None:
         self._error: BaseException | None = error
-        self._remembered: _Remembered | None = None
+        self._remembered: Any = None
         self._trace: tuple[tuple[CodeType, int], ...] = ()
 
     @property
     def error(self) -> BaseException:
         """The exception, or after the release one like it."""
-        if self._error is None and self._remembered is not None:
+        if self._error is None:
             self._error = self._remembered.rebuilt()
-        return cast("BaseException", self._error)
+        return self._error
 
     def release(self) -> None:
         """Keep no frame alive from now on."""
@@ -105,10 +102,10 @@ def _args_of(error: BaseException) -> tuple[Any, ...]:
     if isinstance(error, BaseExceptionGroup):
         # Its members have frames too.
         return (error.message, [_Remembered(member).rebuilt() for member in error.exceptions])
-    return cast("tuple[Any, ...]", _arguments(error))
+    return _arguments(error)
 
 
-_arguments = vars(BaseException)["args"].__get__
+_arguments: Callable[[BaseException], tuple[Any, ...]] = vars(BaseException)["args"].__get__
 
 
 def _trace_of(error: BaseException) -> tuple[tuple[CodeType, int], ...]:

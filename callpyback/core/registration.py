@@ -27,9 +27,10 @@ class Registration:
 
     __slots__ = (
         "__weakref__",
-        "_held",
+        "_observer",
         "_reference",
         "_ward",
+        "_weak_observer",
         "active",
         "awaited",
         "bind",
@@ -51,6 +52,9 @@ class Registration:
         self._ward = ward
         self.order = next(_order)
         self.condition = Condition()
+        self._observer: Any = None
+        self._weak_observer: weakref.ref[Any] | None = None
+        self._reference: weakref.ref[Any] | None = None
         self.active = True
         self.retired = False
         try:
@@ -82,7 +86,7 @@ class Registration:
         if weak:
             self._weaken(observer, told)
         else:
-            self._held: Callable[[], Any] = lambda: observer
+            self._observer = observer
 
     def _weaken(self, observer: Any, told: Any) -> None:
         """Hold nothing but a weak reference to the object whose method is called."""
@@ -90,7 +94,7 @@ class Registration:
         own = weakref.ref(self)
         try:
             self._reference = weakref.ref(subject, lambda _: _gone(own))
-            self._held = weakref.ref(observer)
+            self._weak_observer = weakref.ref(observer)
             self.bind = None
             if self.callback is None:
                 self.update = weakly(told)
@@ -106,7 +110,7 @@ class Registration:
     @property
     def observer(self) -> Any:
         """The observer; None once a weakly held one is gone."""
-        return self._held()
+        return self._observer if self._weak_observer is None else self._weak_observer()
 
     @property
     def sort_key(self) -> tuple[float, int]:
@@ -118,6 +122,14 @@ class Registration:
         """The counters, as they are now."""
         state = self.condition
         return ObserverHealth(self.name, state.failures, state.in_a_row, state.paused, state.skipped, state.last_error)
+
+    def __getstate__(self) -> tuple[None, dict[str, Any]]:
+        state = {name: getattr(self, name) for name in self.__slots__ if name != "__weakref__"}
+        if self._weak_observer is not None:
+            # Nothing holds the observer in a copy, so there it is gone.
+            gone = dict.fromkeys(("_weak_observer", "_reference", "update", "callback", "bind"))
+            state |= {**gone, "retired": True, "active": False}
+        return None, state
 
     def count_failure(self, error: BaseException, where: str, *, again: bool) -> None:
         """Count and log a failure; pause the observer when it fails too often.

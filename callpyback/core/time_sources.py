@@ -39,8 +39,6 @@ class MockTimeSource:
         (102.5, 102.5)
     """
 
-    __slots__ = ("_now",)
-
     def __init__(self, initial_time: float = 0.0) -> None:
         self._now = float(initial_time)
 
@@ -76,8 +74,6 @@ class GuardedClock:
 
     A reading that raises, or is no finite number, becomes `UNKNOWN`; `anomalies` counts them.
     """
-
-    __slots__ = ("_read", "anomalies")
 
     def __init__(self, read: Callable[[], float]) -> None:
         self._read = read

@@ -288,9 +288,8 @@ _CALLS: Final = {
 }
 
 _LOOP: Final = """\
-for at, listener in enumerate(current.listeners[{state}], {base}):
-    if listener.registration.active:
-        listener.tells[{state}](call)
+for at, (known, tell) in enumerate(current.loops[{state}], {base}):
+    if known.active: tell(call)
 """
 
 
@@ -332,9 +331,11 @@ def _to_unpack(layout: _Layout, plan: Plan) -> tuple[Any, ...]:
 def _guarded(told: str, resumed: str, *, is_first: bool) -> str:
     thread = "thread = get_ident()\n" if is_first else ""
     return (
-        f"{thread}enter(thread)\ntry:\n{indent(told, '    ')}"
-        f"except BaseException as error:\n{indent(resumed, '    ')}"
+        f"{thread}failure = None\nenter(thread)\ntry:\n{indent(told, '    ')}"
+        "except BaseException as error:\n    failure = error\n"
         "finally:\n    leave(thread)\n"
+        # After the `except`: what is told now must not see this exception as the one being handled.
+        f"if failure is not None:\n{indent(resumed, '    ')}"
     )
 
 
@@ -349,14 +350,14 @@ def _before(layout: _Layout, shell: _Shell) -> str:
     told = _told(_PRE, layout.forms[_PRE], "0")
     if not told:
         return made
-    resumed = "run(resumed_beginning(call, at, error))\ndecided = call.decided\n"
+    resumed = "run(resumed_beginning(call, at, failure))\nfailure, decided = None, call.decided\n"
     decided = decided.replace("call.decided", "decided", 1)
     return f"{made}decided = False\n{_guarded(told, resumed, is_first=True)}{decided}"
 
 
 def _after(layout: _Layout, shell: _Shell) -> str:
     """From the return of the body to the end."""
-    fill = "call.elapsed, call.value = elapsed, value\n"
+    fill = "call.elapsed, call.value = elapsed, value\ncall.raised = call._success = None\n"
     facts = _GENERATOR_FACTS if shell.is_generator else ""
     facts += layout.captured("call.captured = current.binding.returned(state)", "\n")
     if not layout.is_straight:
@@ -369,7 +370,7 @@ def _after(layout: _Layout, shell: _Shell) -> str:
         told += _told(_COMPLETED, last, before)
     if not told:
         return ""
-    resumed = f"run(resumed_success(call, at, error))\n{_RAISE_PROBLEM}"
+    resumed = f"run(resumed_success(call, at, failure))\nfailure = None\n{_RAISE_PROBLEM}"
     # Only a plain function is sure to end in the thread in which it began.
     is_first = not (shell.is_function and layout.forms[_PRE])
     if not layout.has_call:
@@ -438,6 +439,11 @@ def fit(plan: Plan, target: Target, wrapper: types.FunctionType) -> None:
     if layout is not None:
         plan.shape = shape
         plan.told = _to_unpack(layout, plan)
+        plan.loops = {
+            state: tuple((listener.registration, listener.tells[state]) for listener in plan.listeners[state])
+            for state, forms in layout.forms.items()
+            if forms == _IN_A_LOOP
+        }
     wrapper.__code__ = _named(code, target)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from callpyback.core.observer_checks import checked_priority, checked_states
-from callpyback.core.safe_repr import one_line, safe_repr, type_name
+from callpyback.core.safe_repr import one_line, safe_repr, safe_text, type_name
 from callpyback.errors import ConfigurationError, nearest
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class BaseObserver:
     ) -> None:
         if name is not None:
             self.name = _checked_name(name, self)
-        if checked_priority(priority, self) != 0:
+        if _checked_priority(priority, self) != 0:
             self.priority = priority
         if states is not None:
             self.states = _checked_states(states, self)
@@ -173,33 +174,47 @@ def refuse(parameter: str, value: Any, expected: str) -> NoReturn:
     raise ConfigurationError(message)
 
 
+@contextmanager
+def looking_at(parameter: str, value: Any) -> Iterator[None]:
+    """Make a refusal of whatever a hostile value raises while it is looked at."""
+    try:
+        yield
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        message = f"{parameter}={safe_repr(value)} ({type_name(value)}): looking at it raised {safe_text(error)}"
+        raise ConfigurationError(message) from error
+
+
 def checked_switch(parameter: str, value: Any) -> bool:
     """Return True or False; anything else is refused, because it was meant for another parameter."""
-    if not isinstance(value, bool):
+    if value is not True and value is not False:
         refuse(parameter, value, "True or False")
-    return value
+    return value is True
 
 
 def _checked_name(name: Any, observer: object) -> str:
-    if not isinstance(name, str):
-        refuse("name", name, f"a text; leave it out for the name of the class, {type_name(observer)!r}")
-    return name
+    with looking_at("name", name):
+        if not isinstance(name, str):
+            refuse("name", name, f"a text; leave it out for the name of the class, {type_name(observer)!r}")
+        return name
+
+
+def _checked_priority(priority: Any, observer: object) -> float:
+    with looking_at("priority", priority):
+        return checked_priority(priority, observer)
 
 
 def _checked_states(states: Any, observer: object) -> frozenset[ExecutionState]:
     """Return the states as a set; none at all is a mistake, because the observer would never be told anything."""
-    given = states
-    if isinstance(states, Iterable) and not isinstance(states, str | bytes):
-        try:
-            given = tuple(islice(states, _MAX_STATES))  # it may be endless
-        except Exception as error:
-            message = f"states={safe_repr(states)}: expected some ExecutionStates; listing them raised an error"
-            raise ConfigurationError(message) from error
-    return checked_states(given, observer) or refuse("states", states, "at least one; leave it out for the usual ones")
+    with looking_at("states", states):
+        is_several = isinstance(states, Iterable) and not isinstance(states, str | bytes)
+        given = tuple(islice(states, _MAX_STATES)) if is_several else states  # it may be endless
+        return checked_states(given, observer) or refuse("states", states, "at least one; leave it out for the usual")
 
 
 _CHECKS: Final[dict[str, Callable[[Any, object], Any]]] = {
-    "priority": checked_priority,
+    "priority": _checked_priority,
     "name": _checked_name,
     "states": lambda states, observer: None if states is None else _checked_states(states, observer),
     "critical": lambda critical, _: checked_switch("critical", critical),

@@ -15,7 +15,7 @@ from callpyback.core.registration import weakly
 from callpyback.core.safe_repr import type_name
 from callpyback.core.state_machine import ENDED_STATES, TERMINAL_STATES, ExecutionState
 from callpyback.errors import ConfigurationError, nearest
-from callpyback.observers.base import BaseObserver, refuse
+from callpyback.observers.base import BaseObserver, looking_at, refuse
 
 if TYPE_CHECKING:
     from callpyback.core.call import Call
@@ -113,16 +113,20 @@ class CallbackObserver(BaseObserver):
     """
 
     def __init__(self, callback: Callback, states: States, priority: float = 0, name: str | None = None) -> None:
-        _check_callable(callback)
-        super().__init__(priority, _name_of(callback) if name is None else name, states=states)
+        with looking_at("callback", callback):
+            _check_callable(callback)
+            own_name = _name_of(callback)
+            self.wanted = wanted_by(callback)
+            self.is_async = kind_of(callback) is FunctionKind.COROUTINE
         self.callback = callback
-        self.wanted = wanted_by(callback)
-        self.is_async = kind_of(callback) is FunctionKind.COROUTINE
+        super().__init__(priority, own_name if name is None else name, states=states)
 
     @property
     def wants_variables(self) -> bool:
-        """Whether captured local variables may be read by the callback."""
-        return any(name in {"context", "ctx", "local_variables"} for _, name in self.wanted)
+        """Whether captured local variables may be read by the callback, or by an `update` that hides ours."""
+        return type(self).update is not CallbackObserver.update or any(
+            name in {"context", "ctx", "local_variables"} for _, name in self.wanted
+        )
 
     def update(self, context: ExecutionContext) -> Any:
         """Call the callback, and return what it returns: the coroutine of one that is async."""

@@ -13,7 +13,7 @@ import structlog
 from callpyback.core.safe_repr import safe_arguments, safe_text, type_name
 from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState, Outcome
 from callpyback.errors import nearest
-from callpyback.observers.base import BaseObserver, checked_switch, full_name, refuse
+from callpyback.observers.base import BaseObserver, checked_switch, full_name, looking_at, refuse
 
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext
@@ -266,29 +266,25 @@ def _level_check_of(logger: Any) -> Callable[[int], bool] | None:
 def _sink_for(logger: Any) -> _StandardLogger | _Structlog:
     if logger is None:
         return _Structlog(structlog.get_logger("callpyback"))
-    if isinstance(logger, logging.Logger | logging.LoggerAdapter):
-        return _StandardLogger(logger)
-    if isinstance(logger, type) or not _has_methods(logger):
-        refuse("logger", logger, 'a structlog or standard logger, such as logging.getLogger("shop")')
-    return _Structlog(logger)
-
-
-def _has_methods(logger: Any) -> bool:
-    try:
-        return all(callable(getattr(logger, name, None)) for name in _METHODS.values())
-    except Exception:  # noqa: BLE001 - what fails when it is looked at is no logger
-        return False
+    with looking_at("logger", logger):
+        if isinstance(logger, logging.Logger | logging.LoggerAdapter):
+            return _StandardLogger(logger)
+        has_methods = all(callable(getattr(logger, name, None)) for name in _METHODS.values())
+        if isinstance(logger, type) or not has_methods:
+            refuse("logger", logger, 'a structlog or standard logger, such as logging.getLogger("shop")')
+        return _Structlog(logger)
 
 
 def _checked_level(parameter: str, level: Any) -> int:
     known = logging.getLevelNamesMapping()
-    if isinstance(level, str):
-        if level.upper() in known:
+    with looking_at(parameter, level):
+        if isinstance(level, str):
+            if level.upper() not in known:
+                refuse(parameter, level, f"one of {', '.join(known)}{nearest(level.upper(), known)}")
             return known[level.upper()]
-        refuse(parameter, level, f"one of {', '.join(known)}{nearest(level.upper(), known)}")
-    if not isinstance(level, int) or isinstance(level, bool) or level < 0:
-        refuse(parameter, level, 'a level, such as logging.INFO or "INFO"')
-    return level
+        if not isinstance(level, int) or isinstance(level, bool) or level < 0:
+            refuse(parameter, level, 'a level, such as logging.INFO or "INFO"')
+        return level
 
 
 def _fields(function: str, outcome: Outcome, elapsed: float | None, exception: BaseException | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from callpyback.core.configuration import checked_count, checked_time_source
 from callpyback.core.safe_repr import safe_arguments, safe_repr
 from callpyback.core.state_machine import TERMINAL_STATES, Outcome
 from callpyback.core.time_sources import clocks_of
-from callpyback.observers.base import BaseObserver, checked_switch, full_name, refuse
+from callpyback.observers.base import BaseObserver, checked_switch, full_name, looking_at, refuse
 
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext
@@ -83,7 +83,7 @@ class TimingObserver(BaseObserver):
         self.threshold = threshold
         self._with_arguments = checked_switch("arguments", arguments)
         self._now, _ = clocks_of(checked_time_source(time_source))
-        self._slow: deque[SlowExecution] = deque(maxlen=checked_count("max_slow", max_slow))
+        self._slow: deque[SlowExecution] = deque(maxlen=min(checked_count("max_slow", max_slow), sys.maxsize))
         self._counter = itertools.count()
 
     @property
@@ -161,7 +161,8 @@ class TimingObserver(BaseObserver):
 
 
 def _checked_seconds(seconds: Any) -> float:
-    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if not is_number or not 0 <= seconds <= sys.float_info.max:
-        refuse("threshold", seconds, "a finite number of seconds from 0 on, such as 0.5")
-    return float(seconds)
+    with looking_at("threshold", seconds):
+        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if not is_number or not 0 <= seconds <= sys.float_info.max:
+            refuse("threshold", seconds, "a finite number of seconds from 0 on, such as 0.5")
+        return float(seconds)

@@ -55,6 +55,8 @@ def _tool_id() -> int | None:
         try:
             monitoring.use_tool_id(tool, _TOOL_NAME)
         except ValueError:
+            if monitoring.get_tool(tool) == _TOOL_NAME:  # another thread was faster
+                return tool
             continue
         monitoring.register_callback(tool, monitoring.events.PY_RETURN, _on_return)
         return tool
