@@ -89,7 +89,7 @@ WATCHED = {
     "context": lambda: ([Curious(priority=1)], {}),
     "no context": lambda: ([BoundWitness(), MetricsObserver()], {}),
     "callbacks": lambda: ([on(lambda value, arguments, exception: None) for on in (on_success, on_failure)], {}),
-    "failing": lambda: ([Failing(), Curious(priority=1)], {"max_observer_failures": 1}),
+    "failing": lambda: ([Failing(), Curious(priority=1)], {"max_observer_failures": 2}),
     "another clock": lambda: ([Curious(priority=1)], {"time_source": MockTimeSource()}),
     "every state": lambda: ([Curious(*ExecutionState)], {}),
     "locals": lambda: ([Curious(priority=1)], {"variable_names": ["value"]}),

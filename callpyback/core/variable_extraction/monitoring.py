@@ -25,17 +25,25 @@ _TOOL_NAME: Final = "callpyback"
 # 0, 1, 2 and 5 are meant for debuggers, coverage, profilers and optimisers.
 _TOOL_IDS: Final = (4, 3)
 
+_taken: Final[list[int]] = []
 _current = current_slot.get
+
+
+class _NoToolIdError(Exception):
+    """Other tools have taken every id."""
 
 
 def install(function: FunctionType) -> Installation | None:
     """Watch the returns of a function's code; None if no tool id is free."""
     code = function.__code__
+    try:
+        return hold(code, partial(_watch, code))
+    except _NoToolIdError:
+        return None
+
+
+def _watch(code: CodeType) -> partial[None]:
     tool = _tool_id()
-    return None if tool is None else hold(code, partial(_watch, tool, code))
-
-
-def _watch(tool: int, code: CodeType) -> partial[None]:
     sys.monitoring.set_local_events(tool, code, sys.monitoring.events.PY_RETURN)
     return partial(_unwatch, tool, code)
 
@@ -45,22 +53,20 @@ def _unwatch(tool: int, code: CodeType) -> None:
         sys.monitoring.set_local_events(tool, code, 0)
 
 
-def _tool_id() -> int | None:
-    """Return this process's id for the library, taken at first use and kept."""
+def _tool_id() -> int:
+    """Return this process's id for the library, taken at first use, while installations are locked, and kept."""
     monitoring = sys.monitoring
-    for tool in _TOOL_IDS:
-        if monitoring.get_tool(tool) == _TOOL_NAME:
-            return tool
+    if _taken and monitoring.get_tool(_taken[-1]) == _TOOL_NAME:
+        return _taken[-1]
     for tool in _TOOL_IDS:
         try:
             monitoring.use_tool_id(tool, _TOOL_NAME)
         except ValueError:
-            if monitoring.get_tool(tool) == _TOOL_NAME:  # another thread was faster
-                return tool
             continue
         monitoring.register_callback(tool, monitoring.events.PY_RETURN, _on_return)
+        _taken.append(tool)
         return tool
-    return None
+    raise _NoToolIdError
 
 
 def _on_return(code: CodeType, _offset: int, _value: object) -> None:
