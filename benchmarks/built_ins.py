@@ -20,7 +20,8 @@ ITEMS = 1000
 
 def stdlib_logger_off() -> LoggingObserver:
     """Return an observer whose logger of the standard library is not enabled for what it logs."""
-    logger = logging.Logger("off", logging.CRITICAL + 1)
+    logger = logging.getLogger("benchmarks.off")
+    logger.setLevel(logging.CRITICAL + 1)
     return LoggingObserver(logger)
 
 

@@ -22,14 +22,14 @@ HUGE = 100_000_000
 
 
 class LocalsObserver(BaseObserver):
-    """Keeps the locals of the last call that failed, as text."""
+    """Reads the captured locals of calls that failed, and keeps their types."""
 
-    shown = ""
+    types: dict[str, type] | None = None
 
     def update(self, context: ExecutionContext) -> None:
-        """Take the locals and show them, as a report would."""
+        """Have the locals copied out of the frame."""
         if context.is_failed:
-            self.shown = repr({name: type(value) for name, value in context.local_variables.items()})
+            self.types = {name: type(value) for name, value in context.local_variables.items()}
 
 
 def rows(budget: Budget) -> list[Row]:
@@ -55,8 +55,8 @@ def _small(budget: Budget) -> list[Row]:
 
 def _observed() -> Callable[[Any], Any]:
     """Return a failing function with all that may look at its argument: three built-ins and captured locals."""
-    logger = logging.Logger("failures", logging.INFO)
-    logger.addHandler(logging.StreamHandler(io.StringIO()))
+    logger = logging.getLogger("benchmarks.failures")
+    logger.handlers, logger.propagate = [logging.StreamHandler(io.StringIO())], False
     observers = [
         MetricsObserver(),
         TimingObserver(threshold=0.0, arguments=True),

@@ -22,7 +22,7 @@ ARGUMENT: Final = 1
 """What the bodies are called with; a generator gives so many items."""
 
 BATCH: Final = 4096
-"""Calls in a turn of whatever counts in batches of so many: the shortest of shorter turns would leave the folding out."""
+"""Calls in a turn of what counts in batches of so many: the shortest of shorter turns would leave the folding out."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ def printed_by(*arguments: str, compiled_in: str = "") -> str:
 
     Args:
         arguments: Those of the interpreter.
-        compiled_in: A folder in which compiled modules are kept for the next one, whatever this process does with its own.
+        compiled_in: A folder for compiled modules, so that the next one need not compile, whatever this process does.
     """
     paths = [*(path for path in sys.path if path), str(Path(__file__).resolve().parents[1])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}

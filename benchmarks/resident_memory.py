@@ -9,12 +9,15 @@ import gc
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.built_ins import stdlib_logger_off, the_three
-from benchmarks.measuring import Budget
 from benchmarks.processes import printed_by_module
 from benchmarks.table import Row
 from callpyback import CallPyBack
+
+if TYPE_CHECKING:
+    from benchmarks.measuring import Budget
 
 TITLE = "Memory over many calls"
 

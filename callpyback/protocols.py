@@ -48,6 +48,9 @@ class BindableObserver(Protocol):
         Called once for each observed function. `begin()` gets nothing; `end(elapsed, value, exception, outcome)`
         gets the seconds the body ran (nan if unknown), its value, its exception and the `Outcome`. Either may be
         None; returning None altogether means "use `update` for this function".
+
+        An observer may have `is_leaf = True` to say that neither calls anything but builtins: no code from which an
+        observed function could be called. Their thread then need not be marked, which makes them cheaper still.
         """
 
 

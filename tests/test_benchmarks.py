@@ -19,7 +19,7 @@ NAMES = [
     "contexts",
     "callbacks",
     "failures",
-    "locals",
+    "captured_locals",
     "other_libraries",
     "imports",
     "resident_memory",

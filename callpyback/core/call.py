@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any
 
 from callpyback.core.context import ExecutionFailure, ExecutionResult
+from callpyback.core.forks import reset_after_fork
 from callpyback.core.raised import Raised
 from callpyback.core.state_machine import ExecutionState, Outcome
 
@@ -21,8 +22,6 @@ _numbers = itertools.count(1)
 class _Prefix:
     """Random text that tells this process's call ids from those of others, its forked children included."""
 
-    __slots__ = ("text",)
-
     def __init__(self) -> None:
         self.renew()
 
@@ -31,99 +30,60 @@ class _Prefix:
 
 
 _prefix = _Prefix()
-os.register_at_fork(after_in_child=_prefix.renew)
+reset_after_fork(_prefix, "renew")
 
 
-_DEFAULTS: Final[dict[str, Any]] = {
-    "args": (),
-    "kwargs": {},
-    "state": ExecutionState.PRE_EXECUTION,
-    "elapsed": 0.0,
-    "decided": False,
-    "vetoed": False,
-    "handled": False,
-    "told_enough": False,
-    "closing": False,
-}
-"""What a call starts from, where that is not None."""
+class _Unset:
+    """What a call starts from. Most calls never set most of these, so making a call does not either."""
+
+    state = ExecutionState.PRE_EXECUTION  # told last, or about to be
+    returned: Any = None
+    captured: dict[str, Any] | None = None
+    items: int | None = None
+    lifetime: float | None = None
+    time_to_first_item: float | None = None
+
+    decided = False  # the body is not to run
+    vetoed = False
+    handled = False  # a value goes to the caller where the body raised
+    told_enough = False  # an observer ended the telling of PRE_EXECUTION to plain observers
+    closing = False  # the coroutine is being closed: nothing can be awaited any more
+    problem: BaseException | None = None  # what goes to the caller that the body did not raise
+    interrupt: BaseException | None = None  # KeyboardInterrupt, or the task's own cancellation, met in an observer
+
+    failed: frozenset[Registration] | None = None
+    probed: frozenset[Registration] | None = None  # paused ones that this call tries again
+    passed_over: frozenset[Registration] | None = None  # guards that were not asked
+
+    _slots: dict[Registration, dict[str, Any]] | None = None
+    _success: ExecutionResult | None = None
+    _failure: ExecutionFailure | None = None
+    _timestamp: float | None = None
+    _call_id: str | None = None
 
 
-class Call:
+class Call(_Unset):
     """One call. Made by the wrapper, filled in by the sequence, read by contexts.
 
-    Making a call must cost next to nothing, so it has no `__init__`: an attribute that nobody has set yet is
-    looked up in `_DEFAULTS`.
+    The slots are what every call has; the rest goes to the instance dictionary, in the calls that need one.
     """
 
-    __slots__ = (
-        "_call_id",
-        "_failure",
-        "_slots",
-        "_success",
-        "_timestamp",
-        "args",
-        "captured",  # the local variables, by name
-        "closing",  # the coroutine is being closed: nothing can be awaited any more
-        "decided",  # the body is not to run
-        "elapsed",
-        "failed",  # the registrations that failed in this call
-        "handled",  # a value goes to the caller where the body raised
-        "interrupt",  # KeyboardInterrupt, or the task's own cancellation, met in an observer
-        "items",
-        "kwargs",
-        "lifetime",
-        "outcome",
-        "passed_over",  # the guards that were not asked
-        "plan",
-        "probed",  # the paused registrations that this call tries again
-        "problem",  # what goes to the caller that the body did not raise
-        "raised",
-        "returned",
-        "started",
-        "state",  # told last, or about to be
-        "time_to_first_item",
-        "told_enough",  # an observer ended the telling of PRE_EXECUTION to plain observers
-        "value",
-        "vetoed",
-    )
+    __slots__ = ("args", "elapsed", "kwargs", "outcome", "plan", "raised", "started", "value")
 
     if TYPE_CHECKING:
         plan: Plan
         args: tuple[Any, ...]
         kwargs: dict[str, Any]
-        state: ExecutionState
         started: float | None
         elapsed: float
         value: Any
-        raised: Raised | None
         outcome: Outcome | None
-        returned: Any
-        captured: dict[str, Any] | None
-        items: int | None
-        lifetime: float | None
-        time_to_first_item: float | None
-        decided: bool
-        vetoed: bool
-        handled: bool
-        told_enough: bool
-        closing: bool
-        problem: BaseException | None
-        interrupt: BaseException | None
-        failed: frozenset[Registration] | None
-        probed: frozenset[Registration] | None
-        passed_over: frozenset[Registration] | None
-        _slots: dict[Registration, dict[str, Any]] | None
-        _success: ExecutionResult | None
-        _failure: ExecutionFailure | None
-        _timestamp: float | None
-        _call_id: str | None
+        raised: Raised | None
 
     def __getattr__(self, name: str) -> Any:
-        value = _DEFAULTS.get(name)
-        if value is None and name not in Call.__slots__:
-            raise AttributeError(name)
-        setattr(self, name, value)
-        return value
+        if name in Call.__slots__:
+            return None  # a slot that nobody has filled yet
+        raise AttributeError(name)
 
     @property
     def exception(self) -> BaseException | None:
@@ -160,8 +120,8 @@ class Call:
             self._timestamp = now() - (0.0 if self.started is None else monotonic() - self.started)
         return self._timestamp
 
-    @timestamp.setter
-    def timestamp(self, seconds: float) -> None:
+    def begin_at(self, seconds: float) -> None:
+        """Take the time of the beginning from a time source of the user's."""
         self._timestamp = seconds
 
     @property
@@ -211,26 +171,8 @@ class Call:
         problem, self.problem = self.problem, None
         return problem
 
-    def taken(self) -> BaseException:
-        """Return what is to be raised to the caller, and let go of it."""
-        problem = self.problem
-        self.release()
-        return cast("BaseException", problem)
-
-    def taken_answer(self) -> Any:
-        """Return what an observer supplied.
-
-        Raises:
-            BaseException: What refused the call instead.
-        """
-        if self.problem is not None:
-            raise self.taken()
-        self.release()
-        return self.value
-
     def release(self) -> None:
         """Let go of what only the running call needs; contexts that were kept stay readable."""
-        self._slots = None
-        self.problem = self.interrupt = None
+        self._slots = self.interrupt = None
         if self.raised is not None and self.plan.shows_contexts:
             self.raised.release()

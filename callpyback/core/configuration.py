@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from callpyback.core.safe_repr import safe_repr, safe_text, type_name
+from callpyback.core.time_sources import clocks_of
 from callpyback.errors import ConfigurationError, nearest
+
+_PARAMETERS = {"checked_clocks": "time_source", "checked_extractor": "variable_extractor"}
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,7 +32,7 @@ def _contained(check: Callable[P, T]) -> Callable[P, T]:
         except ConfigurationError:
             raise
         except Exception as error:
-            parameter = check.__name__.removeprefix("checked_")
+            parameter = _PARAMETERS.get(check.__name__, check.__name__.removeprefix("checked_"))
             message = f"{parameter}={safe_repr(args[-1])}: looking at it raised {safe_text(error)}"
             raise ConfigurationError(message) from error
 
@@ -109,15 +112,13 @@ def checked_count(parameter: str, value: Any) -> int:
 
 
 @_contained
-def checked_time_source(source: Any) -> Any:
-    """Return the source; its readings are guarded, so only its shape is checked."""
-    if source is None:
-        return None
-    if isinstance(source, type):
-        _refuse("time_source", source, f"an instance, got the class; did you mean {source.__name__}()?")
-    if not callable(getattr(source, "now", None)):
-        _refuse("time_source", source, "an object with now() in seconds, such as MockTimeSource()")
-    return source
+def checked_clocks(time_source: Any) -> tuple[Callable[[], float], Callable[[], float]]:
+    """Return the clocks of a time source; their readings are guarded, so only its shape is checked."""
+    if isinstance(time_source, type):
+        _refuse("time_source", time_source, f"an instance, got the class; did you mean {time_source.__name__}()?")
+    if time_source is not None and not callable(getattr(time_source, "now", None)):
+        _refuse("time_source", time_source, "an object with now() in seconds, such as MockTimeSource()")
+    return clocks_of(time_source)
 
 
 @_contained

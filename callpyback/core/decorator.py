@@ -16,7 +16,8 @@ from callpyback.core.handle import FunctionHandle, Known, found, named_apart
 from callpyback.core.health import Ward
 from callpyback.core.policy import ErrorPolicy
 from callpyback.core.registration import Registration, ordered
-from callpyback.core.time_sources import SystemTimeSource, clocks_of
+from callpyback.core.safe_repr import safe_repr
+from callpyback.core.time_sources import SystemTimeSource
 from callpyback.errors import NO_VALUE, ConfigurationError
 
 T = TypeVar("T")
@@ -76,7 +77,7 @@ class CallPyBack:
         configuration.refuse_unavailable(max_execution_time, enable_async_observers)
         self.variable_names = configuration.checked_variable_names(variable_names)
         self.max_observer_failures = configuration.checked_count("max_observer_failures", max_observer_failures)
-        self.clocks = clocks_of(configuration.checked_time_source(time_source))
+        self.clocks = configuration.checked_clocks(time_source)
         self.uses_system_time = time_source is None or type(time_source) is SystemTimeSource
         self.variable_extractor = configuration.checked_extractor(variable_extractor)
         self._metadata = configuration.checked_metadata(metadata)
@@ -287,13 +288,15 @@ def handle(function: Any) -> FunctionHandle:
     Raises:
         ConfigurationError: The function is not decorated by `CallPyBack`.
     """
-    target = getattr(function, "__func__", function)
-    if isinstance(target, property):
-        target = target.fget
-    if isinstance(target, functools.cached_property | functools.partialmethod):
-        target = target.func
-    known = getattr(target, "callpyback", None)
-    if isinstance(known, FunctionHandle):
-        return known
-    message = f"handle({function!r}): expected a callable decorated by CallPyBack; decorate it with @CallPyBack()"
+    with contextlib.suppress(Exception):  # a hostile object, which is not decorated either
+        target = getattr(function, "__func__", function)
+        if isinstance(target, property):
+            target = target.fget
+        if isinstance(target, functools.cached_property | functools.partialmethod):
+            target = target.func
+        known = getattr(target, "callpyback", None)
+        if isinstance(known, FunctionHandle):
+            return known
+    shown = safe_repr(function)
+    message = f"handle({shown}): expected a callable decorated by CallPyBack; decorate it with @CallPyBack()"
     raise ConfigurationError(message)

@@ -73,7 +73,7 @@ def failing(call: Call, error: BaseException) -> Steps:
     """From an exception of the body to the end; `call.handled` says whether a value replaces it."""
     untouched = _Untouched(error)
     call.fail(error)
-    call.handled, call.returned, call.problem, call.interrupt = False, None, None, None
+    call.value, call.problem, call.interrupt = None, None, None
     call.closing = isinstance(error, GeneratorExit) and call.plan.target.kind is FunctionKind.COROUTINE
     try:
         if isinstance(error, Exception):

@@ -44,7 +44,7 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
         options["annotation_format"] = annotationlib.Format.FORWARDREF
     try:
         return inspect.signature(function, **options)
-    except (TypeError, ValueError):
+    except Exception:  # noqa: BLE001 - the callable may be an object with an `__eq__` or attributes that raise
         return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, cast
 
 from callpyback.core.safe_repr import safe_repr, safe_text, type_name
@@ -61,13 +62,20 @@ def checked_priority(priority: Any, owner: Any) -> float:
     if not isinstance(priority, bool):
         if isinstance(priority, int):
             return priority  # of any size: priorities are only compared
-        if isinstance(priority, numbers.Real) and math.isfinite(priority):
+        if isinstance(priority, numbers.Real) and _is_finite(priority):
             return cast("float", priority)
     message = (
         f"priority={safe_repr(priority)} ({type_name(priority)}) of {safe_repr(owner)}: expected a finite number; "
         "higher is told earlier"
     )
     raise ConfigurationError(message)
+
+
+def _is_finite(number: numbers.Real) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # greater than any float, but a number
+        return True
 
 
 def checked_states(states: Any, owner: Any) -> frozenset[ExecutionState]:
@@ -77,7 +85,7 @@ def checked_states(states: Any, owner: Any) -> frozenset[ExecutionState]:
     if isinstance(states, ExecutionState):
         return frozenset({states})
     is_several = isinstance(states, Iterable) and not isinstance(states, str | bytes)
-    given: list[Any] = list(states) if is_several else [states]
+    given: list[Any] = list(islice(states, len(ExecutionState) + 1)) if is_several else [states]
     for state in given:
         if not isinstance(state, ExecutionState):
             message = (

@@ -87,9 +87,8 @@ def _stale() -> Plan:
 def called(plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
     """Return the record of a call that begins now."""
     call = Call()
-    call.plan = plan
-    call.args = args
-    call.kwargs = kwargs
+    call.plan, call.args, call.kwargs = plan, args, kwargs
+    call.elapsed, call.value, call.outcome = 0.0, None, None
     if not plan.system_time:
-        call.timestamp = plan.clocks[0]()
+        call.begin_at(plan.clocks[0]())
     return call

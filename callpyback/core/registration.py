@@ -38,6 +38,7 @@ class Registration:
         "condition",
         "critical",
         "guard",
+        "is_leaf",
         "name",
         "order",
         "priority",
@@ -74,6 +75,7 @@ class Registration:
         self.states = checked_states(getattr(observer, "states", None) if states is None else states, observer)
         self.critical = bool(getattr(observer, "critical", False))
         self.guard = bool(getattr(observer, "guard", False))
+        self.is_leaf = getattr(observer, "is_leaf", False) is True
 
     def _hold(self, observer: Any, *, weak: bool) -> None:
         callback = getattr(observer, "callback", None)

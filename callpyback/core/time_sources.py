@@ -103,5 +103,5 @@ def clocks_of(source: TimeSource | None) -> tuple[Callable[[], float], Callable[
     """
     if source is None or type(source) is SystemTimeSource:
         return time.time, time.perf_counter
-    monotonic = getattr(source, "monotonic", None)
-    return GuardedClock(source.now), GuardedClock(monotonic if callable(monotonic) else source.now)
+    now, monotonic = source.now, getattr(source, "monotonic", None)
+    return GuardedClock(now), GuardedClock(monotonic if callable(monotonic) else now)

@@ -66,6 +66,7 @@ class MetricsObserver(BaseObserver):
     """
 
     states = TERMINAL_STATES
+    is_leaf = True
 
     def __init__(
         self, priority: float = 0, name: str | None = None, *, in_progress: bool = False, max_series: int = 2000

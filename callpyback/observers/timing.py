@@ -8,10 +8,9 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from callpyback.core.configuration import checked_count, checked_time_source
+from callpyback.core.configuration import checked_clocks, checked_count
 from callpyback.core.safe_repr import safe_arguments, safe_repr
 from callpyback.core.state_machine import TERMINAL_STATES, Outcome
-from callpyback.core.time_sources import clocks_of
 from callpyback.observers.base import BaseObserver, checked_switch, full_name, looking_at, refuse
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class TimingObserver(BaseObserver):
         super().__init__(priority, name)
         self.threshold = threshold
         self._with_arguments = checked_switch("arguments", arguments)
-        self._now, _ = clocks_of(checked_time_source(time_source))
+        self._now, _ = checked_clocks(time_source)
         self._slow: deque[SlowExecution] = deque(maxlen=min(checked_count("max_slow", max_slow), sys.maxsize))
         self._counter = itertools.count()
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from benchmarks import bench_locals
-from benchmarks.measuring import Budget
 from benchmarks.table import Row
+
+if TYPE_CHECKING:
+    from benchmarks.measuring import Budget
 
 TITLE = "Captured locals"
 

@@ -1,0 +1,106 @@
+"""What of a plan decides about the code of its wrapper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from callpyback.core.state_machine import ExecutionState
+
+if TYPE_CHECKING:
+    from callpyback.core.dispatch import Listener
+    from callpyback.core.plan import Plan
+
+_PRE, _SUCCESS, _COMPLETED = ExecutionState.PRE_EXECUTION, ExecutionState.POST_SUCCESS, ExecutionState.COMPLETED
+
+_UNROLLED: Final = 8
+"""Up to so many listeners of one state are written out; more are told in a loop."""
+
+_IN_A_LOOP: Final = ("loop",)
+
+
+class Layout:
+    """The sort of each listener at each state, and what else is fixed; without a plan, the general layout.
+
+    Attributes:
+        is_straight: Whether the straight path may be used.
+        has_call: Whether the record of the call is needed when nothing unusual happens.
+        captures: Whether local variables are captured; None in the general layout, which asks the plan.
+        forms: For each state of the straight path how each listener is told: "update", "tell", "begin" or "end", the
+            last two preceded by "leaf " where they call nothing.
+    """
+
+    def __init__(self, plan: Plan | None = None) -> None:
+        self.is_straight = plan is not None and _is_straight(plan)
+        self.has_call = True
+        self.captures: bool | None = None
+        self.forms: dict[ExecutionState, tuple[str, ...]] = {}
+        if plan is not None and self.is_straight:
+            self.captures = plan.binding is not None
+            self.forms = {state: _forms(plan, state) for state in (_PRE, _SUCCESS, _COMPLETED)}
+            only_ends = not self.forms[_SUCCESS] and set(self.forms[_COMPLETED]) <= {"end", "leaf end"}
+            self.has_call = bool(self.forms[_PRE]) or not only_ends or self.captures
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for plans that share code."""
+        return (self.captures, *self.forms.values())
+
+    def captured(self, text: str) -> str:
+        """Return a text about captured variables, if there are any to capture."""
+        if self.captures is None:
+            inner = "".join(f"    {line}" for line in text.splitlines(keepends=True))
+            return f"if current.binding is not None:\n{inner}"
+        return text if self.captures else ""
+
+    def is_loop(self, state: ExecutionState) -> bool:
+        """Return whether the listeners of this state are told in a loop."""
+        return self.forms[state] == _IN_A_LOOP
+
+    def is_marked(self, *states: ExecutionState) -> bool:
+        """Return whether the thread is marked while these states are told: not if nobody can call anything."""
+        return any(not form.startswith("leaf ") for state in states for form in self.forms[state])
+
+    def counted(self, state: ExecutionState) -> str:
+        """Return an expression for the number of listeners of a state."""
+        if self.is_loop(state):
+            return f"len(current.listeners[{state.name}])"
+        return str(len(self.forms[state]))
+
+    def unrolled(self) -> Iterator[tuple[ExecutionState, tuple[str, ...]]]:
+        """Go through the states whose listeners are written out."""
+        return ((state, forms) for state, forms in self.forms.items() if forms != _IN_A_LOOP)
+
+    def to_unpack(self, plan: Plan) -> tuple[Any, ...]:
+        """Return what the written-out code takes from the plan: callable, listener and registration of each."""
+        parts: list[Any] = []
+        for state, forms in self.unrolled():
+            for form, listener in zip(forms, plan.listeners[state], strict=True):
+                kind = form.removeprefix("leaf ")
+                told = listener.tells[state] if kind == "tell" else getattr(listener, kind)
+                parts += (told, listener, listener.registration)
+        return tuple(parts)
+
+    def loops(self, plan: Plan) -> dict[ExecutionState, tuple[Any, ...]]:
+        """Return what the loops go through: registration and callable of each."""
+        return {
+            state: tuple((listener.registration, listener.tells[state]) for listener in plan.listeners[state])
+            for state in self.forms
+            if self.is_loop(state)
+        }
+
+
+def _is_straight(plan: Plan) -> bool:
+    unusual = plan.listeners[ExecutionState.INITIALIZED] or plan.listeners[ExecutionState.EXECUTING]
+    return plan.system_time and not plan.is_async and not unusual
+
+
+def _forms(plan: Plan, state: ExecutionState) -> tuple[str, ...]:
+    listeners = plan.listeners[state]
+    return _IN_A_LOOP if len(listeners) > _UNROLLED else tuple(_form(state, listener) for listener in listeners)
+
+
+def _form(state: ExecutionState, listener: Listener) -> str:
+    if not listener.is_bound:
+        return "tell" if listener.update is None else "update"
+    return f"{'leaf ' if listener.registration.is_leaf else ''}{'begin' if state is _PRE else 'end'}"

@@ -1,0 +1,379 @@
+"""Nothing is kept after a call that nobody asked to keep: no frames, no cycles, no functions, no observers."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import tracemalloc
+import weakref
+
+import pytest
+from kinds import BoundWitness, Forgetful, Witness, drive
+
+from callpyback import (
+    CallPyBack,
+    CallVetoed,
+    ExecutionState,
+    LoggingObserver,
+    MetricsObserver,
+    MockTimeSource,
+    StopProcessing,
+    TimingObserver,
+    handle,
+    on_call,
+    on_completion,
+    on_failure,
+)
+
+
+class Held:
+    """Something that can be watched going."""
+
+    def __init__(self, kind=None) -> None:
+        self.kind = kind
+
+
+class BodyError(Exception):
+    pass
+
+
+@pytest.fixture
+def collector_off():
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+class Failing(Witness):
+    def update(self, context) -> None:
+        raise LookupError(context.arguments)
+
+
+WATCHED = {
+    "nobody": dict,
+    "contexts": lambda: {"observers": [Forgetful()]},
+    "plain values": lambda: {"observers": [MetricsObserver()]},
+    "built-ins": lambda: {"observers": [MetricsObserver(), TimingObserver(threshold=0.0), LoggingObserver()]},
+    "callbacks": lambda: {"observers": [on_call(lambda arguments: None), on_failure(lambda exception: None)]},
+    "failing": lambda: {"observers": [Failing(), Forgetful()], "max_observer_failures": 2},
+    "locals": lambda: {"observers": [Forgetful()], "variable_names": ["held"]},
+    "another clock": lambda: {"observers": [Forgetful()], "time_source": MockTimeSource()},
+    "every state": lambda: {"observers": [on_call(lambda: None), on_completion(lambda context: context.slot)]},
+}
+
+
+@pytest.fixture(params=WATCHED.values(), ids=WATCHED)
+def options(request):
+    return request.param()
+
+
+@pytest.mark.usefixtures("collector_off")
+def test_a_call_that_returned_frees_its_arguments_and_its_result_at_once(kind, options):
+    freed = []
+
+    def body(argument):
+        result = Held()
+        freed.extend([weakref.ref(argument), weakref.ref(result)])
+        return result
+
+    function = kind.make(body, CallPyBack(**options))
+    for _ in range(3):
+        kind.call(function, Held())
+    assert [reference() for reference in freed] == [None] * 6
+
+
+@pytest.mark.usefixtures("collector_off")
+def test_a_call_that_raised_frees_its_frames_when_the_exception_goes(kind, options):
+    freed = []
+
+    def body(argument):
+        held = Held()
+        freed.extend([weakref.ref(argument), weakref.ref(held)])
+        raise BodyError(len(freed))
+
+    function = kind.make(body, CallPyBack(**options))
+    for _ in range(3):
+        try:
+            kind.call(function, Held())
+        except BodyError as error:
+            assert error.args
+    assert [reference() for reference in freed] == [None] * 6
+
+
+@pytest.mark.usefixtures("collector_off")
+def test_a_decided_call_frees_its_arguments_at_once(kind):
+    freed = []
+
+    def decide(arguments):
+        freed.append(weakref.ref(arguments["argument"]))
+        raise StopProcessing(kind.answer("answer")) if len(freed) % 2 else CallVetoed("no")
+
+    function = kind.make(lambda argument: None, CallPyBack([on_call(decide), Forgetful()]), parameters="argument")
+    for _ in range(4):
+        kind.ended(function, Held())
+    assert [reference() for reference in freed] == [None] * 4
+
+
+@pytest.mark.usefixtures("collector_off")
+def test_an_abandoned_call_frees_its_locals_at_once(kind, options):
+    if kind.name in ("plain", "method"):
+        pytest.skip("cannot be abandoned")
+    freed = []
+
+    def argument():
+        held = Held()
+        freed.append(weakref.ref(held))
+        return held
+
+    function = kind.make(lambda argument: None, CallPyBack(**options))
+    begun = function(argument())
+    if kind.name == "async generator":
+        drive(begun.asend(None))
+        drive(begun.aclose())
+    else:
+        begun.send(None)
+        begun.close()
+    del begun
+    assert freed[0]() is None
+
+
+@pytest.mark.usefixtures("collector_off")
+@pytest.mark.parametrize("clock", [None, MockTimeSource()], ids=["system", "mock"])
+@pytest.mark.parametrize("names", [(), ("number",)], ids=["", "locals"])
+def test_a_context_that_is_kept_keeps_no_frame(kind, clock, names):
+    witness, freed = Witness(), []
+
+    def body(argument):
+        held, number = Held(), 5
+        freed.append(weakref.ref(held))
+        raise BodyError(number)
+
+    function = kind.make(body, CallPyBack([witness], variable_names=names, time_source=clock))
+    for context_read in (False, True):
+        try:
+            kind.call(function, "argument")
+        except BodyError:
+            pass
+        last = witness.last
+        if context_read:
+            assert last.result.exception.args == (5,)
+            assert "BodyError: 5" in last.result.traceback_info
+            assert last.arguments
+    assert [reference() for reference in freed] == [None, None]
+    failures = [context.result for context in witness.contexts if context.result is not None]
+    assert {type(failure.exception) for failure in failures} == {BodyError}
+    assert all(failure.exception.__traceback__ is None for failure in failures)
+    assert len(failures) == 4
+
+
+@pytest.mark.usefixtures("collector_off")
+def test_a_context_kept_from_a_chained_failure_keeps_no_frame_of_the_cause():
+    witness, freed = Witness(), []
+
+    def cause():
+        held = Held()
+        freed.append(weakref.ref(held))
+        raise KeyError("cause")
+
+    @CallPyBack([witness])
+    def function():
+        try:
+            cause()
+        except KeyError as error:
+            raise ExceptionGroup("many", [BodyError(1), error]) from error
+
+    with pytest.raises(ExceptionGroup):
+        function()
+    assert witness.last.result.exception.message == "many"
+    del function
+    sys.exception()
+    assert freed[0]() is None
+
+
+@pytest.mark.usefixtures("collector_off")
+def test_a_slot_is_released_at_the_end_of_the_call(kind):
+    freed = []
+
+    class Remembering(Witness):
+        def update(self, context) -> None:
+            super().update(context)
+            held = context.slot.setdefault("held", Held())
+            freed.append(weakref.ref(held))
+
+    kept = Remembering()
+    function = kind.make(lambda: "value", CallPyBack([kept]))
+    for _ in range(3):
+        kind.call(function)
+    assert [reference() for reference in freed] == [None] * 9
+    assert len(kept.contexts) == 9
+
+
+def test_no_cycles_are_left_by_calls(kind, options):
+    def body(number):
+        held = number
+        if number % 2:
+            raise BodyError(held)
+        return held
+
+    function = kind.make(body, CallPyBack(**options))
+
+    def call_often(times: int) -> None:
+        for number in range(times):
+            try:
+                kind.call(function, number)
+            except BodyError:
+                pass
+
+    call_often(20)
+    gc.collect()
+    gc.disable()
+    try:
+        call_often(200)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+def test_a_decorated_function_is_collected_with_what_it_closes_over(kind, options):
+    held = Held()
+    decorator = CallPyBack(**options)
+    function = kind.make(lambda held=held: held, decorator)
+    kind.call(function)
+    references = [weakref.ref(getattr(function, "__func__", function)), weakref.ref(held)]
+    del function, held
+    gc.collect()
+    assert [reference() for reference in references] == [None, None]
+    assert "on 0 functions" in repr(decorator)
+
+
+def test_a_decorator_is_collected_with_its_last_function():
+    decorator = CallPyBack([Witness()])
+    function = decorator(lambda: 1)
+    references = [weakref.ref(decorator), weakref.ref(function), weakref.ref(decorator.observers[0])]
+    del decorator
+    gc.collect()
+    assert None not in [reference() for reference in references]
+    del function
+    gc.collect()
+    assert [reference() for reference in references] == [None] * 3
+
+
+def test_an_observer_is_held_unless_it_is_weak():
+    decorator = CallPyBack([Witness()])
+    function = decorator(lambda: 1)
+    gc.collect()
+    function()
+    assert len(decorator.observers[0].contexts) == 3
+
+
+class Listening:
+    """Has a method to be called back."""
+
+    def __init__(self) -> None:
+        self.values = []
+
+    def note(self, value) -> None:
+        self.values.append(value)
+
+
+@pytest.mark.usefixtures("collector_off")
+def test_a_weak_observer_goes_at_once_and_the_function_runs_on(kind):
+    witness, bound, listening = Witness(), BoundWitness(), Listening()
+    decorator = CallPyBack()
+    function = kind.make(lambda: "value", decorator)
+    decorator.add_observer(witness, weak=True)
+    handle(function).on_success(listening.note, weak=True)
+    kind.call(function)
+    assert (len(witness.contexts), listening.values) == (3, [kind.shown("value")])
+    references = [weakref.ref(witness), weakref.ref(listening)]
+    del witness, listening
+    assert [reference() for reference in references] == [None, None]
+    assert kind.call(function) == "value"
+    assert handle(function).observers == ()
+    del bound
+
+
+@pytest.mark.usefixtures("collector_off")
+def test_a_removed_observer_goes_at_once():
+    witness, decorator = Witness(), CallPyBack()
+    function = decorator(lambda: 1)
+    for holder in (decorator, handle(function)):
+        holder.add_observer(witness)
+        function()
+        holder.remove_observer(witness)
+        function()
+    reference = weakref.ref(witness)
+    del witness
+    assert reference() is None
+
+
+FEW, MANY = 2_000, 50_000
+
+
+def test_memory_stays_flat_over_many_calls():
+    observers = [MetricsObserver(), TimingObserver(threshold=3600.0), Forgetful()]
+    decorator = CallPyBack(observers, default_return=None)
+
+    @decorator
+    def function(number):
+        if number % 5 == 0:
+            raise BodyError(number)
+        return number
+
+    def call(times: int) -> None:
+        for number in range(times):
+            function(number)
+
+    call(FEW)
+    tracemalloc.start()
+    try:
+        call(FEW)
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        call(MANY)
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # A batch of metrics waits to be folded: 4,096 floats and their slots.
+    assert after - before < 300_000
+    assert observers[0].get_metrics()["total_calls"] == 2 * FEW + MANY
+
+
+def test_memory_stays_flat_over_many_functions():
+    decorator = CallPyBack([Forgetful(), MetricsObserver(max_series=10)])
+
+    def decorate(times: int) -> None:
+        for number in range(times):
+            decorator(lambda number=number: number)()
+
+    decorate(100)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        decorate(50)
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        decorate(500)
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 100_000
+
+
+def test_a_failing_call_with_a_large_argument_copies_nothing(kind):
+    large = "x" * 50_000_000
+    observers = [MetricsObserver(), TimingObserver(threshold=0.0), LoggingObserver(), Witness(ExecutionState.ERROR)]
+    function = kind.make(lambda argument: 1 / 0, CallPyBack(observers))
+    kind.ended(function, "small")
+    tracemalloc.start()
+    try:
+        kind.ended(function, large)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
