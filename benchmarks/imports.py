@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 TITLE = "Import"
 
 NEEDED = "import contextvars, enum, inspect, logging, msgspec, threading, weakref"
+_FIRST_CALL = "CallPyBack([MetricsObserver()])(lambda: 1)()"
 IMPORTS = {
     "import callpyback": "names are imported when they are first used",
     "from callpyback import CallPyBack": "what a program really pays that decorates something",
-    "from callpyback import CallPyBack, MetricsObserver; CallPyBack([MetricsObserver()])(lambda: 1)()": "and a first call",
+    f"from callpyback import CallPyBack, MetricsObserver; {_FIRST_CALL}": "and a first call, observed",
 }
 _TIMED = "import time; started = time.process_time(); {}; print(time.process_time() - started)"
 

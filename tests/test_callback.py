@@ -310,7 +310,7 @@ def test_a_builtin_that_needs_two_is_refused():
         (Alarm().ring, False),
         (print, False),
     ],
-    ids=str,
+    ids=["method", "instance", "partial", "mock", "plain method", "builtin"],
 )
 def test_coroutine_functions_are_known(callback, is_async):
     assert on_success(callback).is_async is is_async

@@ -28,7 +28,7 @@ def test_one_instance_decorates_many_functions():
     assert witness.told == TOLD * 2
 
 
-def test_decorating_does_not_change_the_function(kind, observed):
+def test_decorating_does_not_change_the_function(observed):
     witness = Witness()
     observed.add_observer(witness)
 
@@ -173,8 +173,6 @@ def test_adding_and_removing_under_load_breaks_no_call():
             observer = Witness()
             decorator.add_observer(observer)
             decorator.remove_observer(observer)
-            if observer.told not in ([], TOLD, *(TOLD[:n] for n in range(3))) and len(observer.told) % 3 > 2:
-                failures.append(observer.told)
 
     def call():
         failures.extend(result for result in (ended(decorated) for _ in range(300)) if result != Ended(5))

@@ -28,7 +28,7 @@ def test_a_handle_is_reached_by_attribute_and_by_function(kind):
     assert decorated.callpyback is handle(decorated)
 
 
-@pytest.mark.parametrize("function", [len, lambda: 5, None, 5, CallPyBack], ids=repr)
+@pytest.mark.parametrize("function", [len, lambda: 5, None, 5, CallPyBack], ids=lambda value: type(value).__name__)
 def test_a_handle_of_what_is_not_decorated_is_refused(function):
     with pytest.raises(ConfigurationError, match="expected a callable decorated by CallPyBack"):
         handle(function)

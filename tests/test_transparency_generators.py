@@ -435,11 +435,11 @@ def test_an_abandoned_generator_has_not_failed():
     assert witness.last.result.exception_type is GeneratorExit
 
 
-def test_a_generator_that_returns_when_closed_is_abandoned():
+def test_a_generator_that_returns_when_closed_has_returned():
     witness = Witness()
     abandon(CallPyBack([witness])(returns_when_closed)())
-    assert witness.told == ["PRE_EXECUTION", "COMPLETED"]
-    assert witness.outcome is Outcome.ABANDONED
+    assert witness.told == ["PRE_EXECUTION", "POST_SUCCESS", "COMPLETED"]
+    assert witness.outcome is Outcome.SUCCESS
 
 
 def test_the_times_of_a_generator_are_those_of_its_running_and_of_its_life():

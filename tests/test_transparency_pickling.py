@@ -292,14 +292,8 @@ def test_a_deep_copy_of_a_decorator_is_apart():
 
 @pytest.mark.parametrize(
     "value",
-    [
-        NO_VALUE,
-        EMPTY,
-        STALE,
-        ExecutionState.COMPLETED,
-        Outcome.SUPPLIED,
-    ],
-    ids=repr,
+    [NO_VALUE, EMPTY, STALE, ExecutionState.COMPLETED, Outcome.SUPPLIED],
+    ids=["NO_VALUE", "EMPTY", "STALE", "a state", "an outcome"],
 )
 def test_single_objects_stay_single(value):
     assert round_trip(value) is value

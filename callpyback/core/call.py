@@ -152,14 +152,16 @@ class Call(_Unset):
     def veto(self, error: BaseException) -> None:
         """Refuse the call, unless that is done; a refusal takes back an answer."""
         if not self.vetoed:
-            self.decided = self.vetoed = True
+            # Decided last: a fault on the way must not leave a decision without what was decided.
             self.problem = error
+            self.value = self.returned = None
+            self.decided = self.vetoed = True
 
     def answer(self, value: Any) -> None:
         """Answer the call in place of the body, unless it is decided."""
         if not self.decided:
-            self.decided = True
             self.value = self.returned = value
+            self.decided = True
 
     def fail(self, error: BaseException) -> None:
         """Record that this exception is the result."""

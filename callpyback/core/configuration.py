@@ -41,7 +41,10 @@ def _contained(check: Callable[P, T]) -> Callable[P, T]:
 
 def refuse_unknown_keywords(function: Callable[..., Any], given: Iterable[str]) -> None:
     """Raise Python's own TypeError for an unknown keyword, with the nearest known name."""
-    known = [name for name in inspect.signature(function).parameters if name != "self"]
+    parameters = inspect.signature(function).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return  # a subclass that hands its keywords on
+    known = [p.name for p in parameters if p.name != "self"]
     for name in given:
         if name not in known:
             hint = nearest(name, known)

@@ -249,7 +249,7 @@ class ExecutionContext(msgspec.Struct, frozen=True, eq=False):
 
     def with_result(self, result: ExecutionResult | ExecutionFailure | None) -> ExecutionContext:
         """Return a copy with another result."""
-        return self._copy(result=result)
+        return self._copy(result=result, _call=self._ending(outcome=None))
 
     def with_variables(self, local_variables: Mapping[str, Any]) -> ExecutionContext:
         """Return a copy with other captured variables."""
@@ -261,8 +261,11 @@ class ExecutionContext(msgspec.Struct, frozen=True, eq=False):
     def _shown(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in _SHOWN}
 
-    def _ending(self) -> Ending:
-        return Ending(*(getattr(self, name) for name in Ending.__struct_fields__))
+    def _ending(self, **changes: Any) -> Ending:
+        # An outcome that follows from the result alone is to follow from the copy's result.
+        known = self._call.outcome if self.state in TERMINAL_STATES else None
+        facts = {name: getattr(self, name) for name in Ending.__struct_fields__}
+        return Ending(**{**facts, "outcome": known, **changes})
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ExecutionContext):

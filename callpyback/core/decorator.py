@@ -247,12 +247,12 @@ class CallPyBack:
     def _close(self, registration: Registration) -> None:
         close = getattr(registration.observer, "close", None)
         if callable(close):
-            with contextlib.suppress(Exception):
-                try:
-                    close()
-                except Exception as error:
-                    registration.count_failure(error, "close()", again=True)
-                    raise
+            try:
+                close()
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - the others are to be closed too
+                registration.count_failure(error, "close()", again=True)
 
     def __enter__(self) -> Self:
         """Use as a context manager: `shutdown` at the end."""
@@ -289,14 +289,18 @@ def handle(function: Any) -> FunctionHandle:
         ConfigurationError: The function is not decorated by `CallPyBack`.
     """
     with contextlib.suppress(Exception):  # a hostile object, which is not decorated either
-        target = getattr(function, "__func__", function)
-        if isinstance(target, property):
-            target = target.fget
-        if isinstance(target, functools.cached_property | functools.partialmethod):
-            target = target.func
-        known = getattr(target, "callpyback", None)
-        if isinstance(known, FunctionHandle):
-            return known
+        for known in (getattr(function, "callpyback", None), getattr(_inside(function), "callpyback", None)):
+            if isinstance(known, FunctionHandle):
+                return known
     shown = safe_repr(function)
     message = f"handle({shown}): expected a callable decorated by CallPyBack; decorate it with @CallPyBack()"
     raise ConfigurationError(message)
+
+
+def _inside(function: Any) -> Any:
+    """Return the function in a method, `classmethod`, `property` or the like."""
+    if isinstance(function, property):
+        return function.fget
+    if isinstance(function, functools.cached_property | functools.partialmethod):
+        return function.func
+    return getattr(function, "__func__", function)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from callpyback.core.functions import Target
     from callpyback.core.registration import Registration
 
+_BEFORE_THE_BODY: Final = frozenset(
+    {ExecutionState.INITIALIZED, ExecutionState.PRE_EXECUTION, ExecutionState.EXECUTING}
+)
+
 Tell = Callable[["Call"], Any]
 Steps = Generator[Awaitable[Any], Any, None]
 """A part of the sequence of a call. It yields what an async observer wants awaited, and nothing else."""
@@ -144,8 +148,8 @@ def _bound(registration: Registration, target: Target) -> tuple[Any, Any] | None
     if len(parts) == 2 and all(part is None or callable(part) for part in parts):  # noqa: PLR2004 - begin and end
         return parts
     message = (
-        f"observer {registration.name!r}: bind() gave {safe_repr(bound)}; expected (begin, end), each something to call "
-        "or None, or None to be told by update(context)"
+        f"observer {registration.name!r}: bind() gave {safe_repr(bound)}; expected (begin, end), each something to "
+        "call or None, or None to be told by update(context)"
     )
     raise ConfigurationError(message)
 
@@ -214,7 +218,7 @@ def judge(call: Call, listener: Listener, error: BaseException) -> None:
     elif not (deciding and _is_decision(call, error)):
         _count_failure(call, listener.registration, error)
         if listener.registration.critical:
-            _insist(call, listener.registration, error, deciding=deciding)
+            _insist(call, listener.registration, error)
 
 
 def _is_decision(call: Call, error: BaseException) -> bool:
@@ -247,14 +251,14 @@ def _count_failure(call: Call, registration: Registration, error: BaseException)
         call.probed -= {registration}
 
 
-def _insist(call: Call, registration: Registration, error: BaseException, *, deciding: bool) -> None:
-    """Let the exception of a critical observer reach the caller."""
+def _insist(call: Call, registration: Registration, error: BaseException) -> None:
+    """Let the exception of a critical observer reach the caller; before the body has begun, it refuses the call."""
     if not isinstance(error, Exception):
         # An observer's own SystemExit must not end the program, critical or not.
         refusal = CallVetoed(f"critical observer {registration.name!r} raised {type(error).__name__}")
         refusal.__cause__ = error
         error = refusal
-    if deciding:
+    if call.state in _BEFORE_THE_BODY:
         call.veto(error)
     elif call.problem is None:
         call.problem = error

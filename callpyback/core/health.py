@@ -89,10 +89,12 @@ class Condition:
 
     def may_retry(self, now: float) -> bool:
         """Return whether the cool-down is over, and if so claim the one call that tries the observer again."""
-        if self.paused and now >= self._retry_at:
+        if not self.paused:
+            return False
+        is_over = now >= self._retry_at
+        if is_over or math.isnan(self._retry_at):  # the clock failed at the pause: the cool-down begins now
             self._retry_at = now + COOL_DOWN
-            return True
-        return False
+        return is_over
 
     def report(self, now: float, name: str, where: str) -> None:
         """Log the last failure, unless one was logged within the last minute."""

@@ -63,7 +63,8 @@ class _Remembered:
         self._cls = type(error)
         self._args = _args_of(error)
         self._attributes = dict(attributes_of(error))
-        self._members = [(member, member.__get__(error)) for member in _members_of(_builtin_base(self._cls))]
+        members = ((member, member.__get__(error)) for member in _members_of(_builtin_base(self._cls)))
+        self._members = [(member, value) for member, value in members if value is not None]
 
     def rebuilt(self) -> BaseException:
         """Make an exception like it, without running any code of its class."""

@@ -31,8 +31,9 @@ def make(function, plan, watch):
 """
 
 _GENERAL: Final = """\
+current, call = plan, None
 try:
-    current, call = watch.current_plan(), None
+    current = watch.current_plan()
     if not (current.is_empty or (TELLING and watch.is_unobserved())):
         call = called(current, args, kwargs)
 except Exception as fault:
