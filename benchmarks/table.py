@@ -50,7 +50,7 @@ def shown(title: str, rows: Iterable[Row]) -> str:
         measured = "-" if row.measured is None else f"{row.measured:.2f} {row.unit}"
         bar = "" if row.bar is None else f"<= {row.bar:g}"
         seconds = "" if row.seconds is None else _duration(row.seconds)
-        lines.append(f"{row.what:<66}{measured:>12}  {bar:<8}{row.verdict:<8}{seconds:>9}  {row.note}".rstrip())
+        lines.append(f"{row.what:<74}{measured:>12}  {bar:<8}{row.verdict:<8}{seconds:>9}  {row.note}".rstrip())
     return "\n".join(lines)
 
 

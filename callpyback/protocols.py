@@ -30,7 +30,9 @@ class Observer(Protocol):
     `update` may be a coroutine function around coroutines and async generators.
     """
 
-    priority: float
+    @property
+    def priority(self) -> float:
+        """A finite number; a plain attribute will do."""
 
     def update(self, context: ExecutionContext) -> Awaitable[None] | None:
         """Receive one state of one call. What it returns is dropped."""
@@ -40,7 +42,9 @@ class Observer(Protocol):
 class BindableObserver(Protocol):
     """An observer that needs no context: told by plain values, which is several times cheaper."""
 
-    priority: float
+    @property
+    def priority(self) -> float:
+        """A finite number; a plain attribute will do."""
 
     def bind(self, function_signature: FunctionSignature) -> tuple[Begin | None, End | None] | None:
         """Return what to call when a call of this function begins and when it has ended.

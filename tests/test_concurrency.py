@@ -21,10 +21,11 @@ import asyncio
 import contextvars
 import sys
 import threading
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from kinds import BoundWitness, Witness, drive, ended, pause
+from kinds import BoundWitness, Witness, drive, ended
 
 from callpyback import CallPyBack, ExecutionState, MetricsObserver, MockTimeSource, Outcome, handle
 from callpyback.core.dispatch import TELLING
@@ -397,12 +398,18 @@ def test_a_cancellation_the_body_swallows_is_a_success():
     assert witness.outcome is Outcome.SUCCESS
 
 
+@types.coroutine
+def exchange():
+    """Suspend; give what is sent."""
+    return (yield)
+
+
 def test_a_coroutine_needs_no_event_loop():
     witness = Witness()
 
     @CallPyBack([witness], variable_names=["got"])
     async def coroutine():
-        got = await pause()
+        got = await exchange()
         return got
 
     steps = coroutine().__await__()
@@ -422,7 +429,7 @@ def test_another_loops_cancellation_passes_unchanged():
 
     @CallPyBack([witness])
     async def coroutine():
-        await pause()
+        await exchange()
 
     steps = coroutine().__await__()
     next(steps)
@@ -483,6 +490,8 @@ def test_an_async_generator_left_by_its_consumer_is_finished_by_the_event_loop()
     async def leave_early():
         async for _ in items():
             break
+        for _ in range(3):  # it is closed in a task of its own
+            await asyncio.sleep(0)
 
     asyncio.run(leave_early())
     assert cleaned == ["cleaned"]

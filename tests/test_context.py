@@ -7,7 +7,6 @@ import json
 import weakref
 
 import pytest
-from kinds import Witness, ended
 
 from callpyback import (
     CallPyBack,
@@ -21,6 +20,7 @@ from callpyback import (
     StopProcessing,
     handle,
 )
+from kinds import Witness, ended
 
 COMPLETED, PRE = ExecutionState.COMPLETED, ExecutionState.PRE_EXECUTION
 
@@ -346,7 +346,7 @@ def test_traceback_text_names_function_and_source_line():
     ended(CallPyBack([witness])(body))
     text = witness.last.result.traceback_info
     assert text.startswith("Traceback (most recent call last):\n")
-    assert ", in body\n    raise ValueError(\"shown\")\n" in text
+    assert ', in body\n    raise ValueError("shown")\n' in text
     assert text.endswith("ValueError: shown")
 
 

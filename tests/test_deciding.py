@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from kinds import Ended, Kind, Witness, collected, drive, ended
 
 from callpyback import (
     CallPyBack,
@@ -19,6 +18,7 @@ from callpyback import (
     on_call,
     on_error,
 )
+from kinds import Ended, Kind, Witness, collected, drive, ended
 
 PRE, EXECUTING = ExecutionState.PRE_EXECUTION, ExecutionState.EXECUTING
 TOLD = ["PRE_EXECUTION", "POST_SUCCESS", "COMPLETED"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 
 import pytest
-from kinds import Ended, Kind, Witness, ended
 
 from callpyback import (
     BaseObserver,
@@ -16,6 +15,7 @@ from callpyback import (
     handle,
     on_success,
 )
+from kinds import Ended, Kind, Witness, ended
 
 TOLD = ["PRE_EXECUTION", "POST_SUCCESS", "COMPLETED"]
 

@@ -1,4 +1,4 @@
-"""What becomes of an error: `exception_classes` classifies, `default_return` and `error_handler` answer (E28 to E32)."""
+"""What becomes of an error: `exception_classes` classifies, `default_return` and `error_handler` answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import contextlib
 import sys
 
 import pytest
-from kinds import Ended, Kind, Witness, ended
 
 from callpyback import (
     CallPyBack,
@@ -21,6 +20,7 @@ from callpyback import (
     TimingObserver,
     factory,
 )
+from kinds import Ended, Kind, Witness, ended
 
 FAILED = ["PRE_EXECUTION", "POST_FAILURE", "COMPLETED"]
 UNEXPECTED = ["PRE_EXECUTION", "POST_FAILURE", "ERROR"]

@@ -218,7 +218,7 @@ def kinds():
     }
 
 
-@pytest.mark.parametrize(("kind", "function"), kinds().items(), ids=str)
+@pytest.mark.parametrize(("kind", "function"), kinds().items(), ids=kinds())
 def test_the_kind_of_functions_methods_partials_and_objects_is_known(kind, function):
     called = type("Called", (), {"__call__": lambda self: None})
     if kind is not FunctionKind.FUNCTION:
@@ -312,7 +312,7 @@ def test_repr_names_the_function_and_its_kind():
         (type("Made", (), {"__call__": print})(), "Made", "Made"),
         (functools.partial(type("Made", (), {"__call__": print})()), "Made", "Made"),
     ],
-    ids=["function", "bound method", "partial", "partial of a partial", "builtin", "builtin method", "object", "of one"],
+    ids=["function", "bound method", "partial", "partial of one", "builtin", "builtin method", "object", "its partial"],
 )
 def test_names_are_those_of_what_is_called(function, name, qualname):
     signature = handle(CallPyBack()(function)).signature

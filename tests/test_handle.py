@@ -6,7 +6,6 @@ import gc
 import weakref
 
 import pytest
-from kinds import Witness
 
 from callpyback import (
     BaseObserver,
@@ -18,6 +17,7 @@ from callpyback import (
     handle,
     on_completion,
 )
+from kinds import Witness
 
 TOLD = ["PRE_EXECUTION", "POST_SUCCESS", "COMPLETED"]
 
@@ -320,7 +320,7 @@ def test_a_hook_may_be_removed_by_name():
 
 def test_a_hook_with_an_invalid_parameter_is_refused():
     decorated = CallPyBack()(lambda: 5)
-    with pytest.raises(ConfigurationError, match="Invalid callback parameter: 'valeu'.*did you mean 'value'"):
+    with pytest.raises(ConfigurationError, match=r"Invalid callback parameter: 'valeu'.*did you mean 'value'"):
         decorated.on_success(lambda valeu: None)
     assert handle(decorated).observers == ()
 

@@ -77,7 +77,7 @@ def test_what_is_no_state_is_no_step(state):
 
 
 def test_a_refusal_lists_the_possible_steps():
-    with pytest.raises(StateTransitionError, match="possible steps: COMPLETED, ERROR, EXECUTING$"):
+    with pytest.raises(StateTransitionError, match=r"possible steps: COMPLETED, ERROR, EXECUTING$"):
         machine_at("PRE_EXECUTION").transition_to(ExecutionState.INITIALIZED)
     with pytest.raises(StateTransitionError, match="none: it is terminal"):
         machine_at("ERROR").transition_to(ExecutionState.COMPLETED)

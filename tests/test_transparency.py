@@ -21,9 +21,9 @@ import threading
 import weakref
 
 import pytest
-from kinds import BoundWitness, Forgetful, Kind, Witness, ended
 
 from callpyback import CallPyBack, MockTimeSource, handle
+from kinds import BoundWitness, Forgetful, Kind, Witness, ended
 
 CALLS = {
     "positional-only": ("a, b, /", "(1, 2)"),  # T08

@@ -10,9 +10,9 @@ import inspect
 import weakref
 
 import pytest
-from kinds import Ended, Kind, Witness, collected, drive, ended, pause
 
 from callpyback import CallPyBack, MockTimeSource, Outcome
+from kinds import Ended, Kind, Witness, collected, drive, ended, pause
 
 variable = contextvars.ContextVar("variable", default="unset")
 
@@ -598,7 +598,7 @@ def test_calls_made_by_an_async_observer_are_unobserved_and_those_of_other_tasks
 def test_an_async_observer_is_refused_where_nothing_awaits_it(kind):
     if kind.is_async:
         pytest.skip("here it is awaited")
-    with pytest.raises(ValueError, match="is async, and .* there is nothing to await it"):
+    with pytest.raises(ValueError, match=r"is async, and .* there is nothing to await it"):
         kind.make(lambda: 5, CallPyBack([AsyncWitness()]))
 
 

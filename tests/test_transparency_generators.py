@@ -11,9 +11,9 @@ import traceback
 import weakref
 
 import pytest
-from kinds import Ended, Witness, ended
 
 from callpyback import CallPyBack, MockTimeSource, Outcome
+from kinds import Ended, Witness, ended
 
 
 def echo(start):
@@ -246,9 +246,7 @@ def test_context_managers_work(observed, above):  # T37
             events.append("closed")
 
     events = []
-    manager = (
-        observed(contextlib.contextmanager(resource)) if above else contextlib.contextmanager(observed(resource))
-    )
+    manager = observed(contextlib.contextmanager(resource)) if above else contextlib.contextmanager(observed(resource))
     with manager("a") as name:
         assert name == "a"
     assert events == ["open a", "closed"]

@@ -12,9 +12,9 @@ import typing
 import weakref
 
 import pytest
-from kinds import WAYS, Witness
 
 from callpyback import CallPyBack, ConfigurationError, handle
+from kinds import WAYS, Witness
 
 
 def test_methods_bind_as_functions_do(observed):  # T17
@@ -227,9 +227,7 @@ def test_cached_properties_are_computed_once(observed, above):  # T20, T21
         return 42
 
     class A:
-        answer = (
-            observed(functools.cached_property(get)) if above else functools.cached_property(observed(get))
-        )
+        answer = observed(functools.cached_property(get)) if above else functools.cached_property(observed(get))
 
     a = A()
     assert (a.answer, a.answer, computed) == (42, 42, [a])

@@ -13,9 +13,9 @@ import operator
 import weakref
 
 import pytest
-from kinds import Ended, Witness, drive, ended, pause
 
 from callpyback import CallPyBack, ConfigurationError, FunctionKind, Outcome, handle
+from kinds import Ended, Witness, drive, ended, pause
 
 TOLD = ["PRE_EXECUTION", "POST_SUCCESS", "COMPLETED"]
 

@@ -13,7 +13,6 @@ import pickle
 
 import cloudpickle
 import pytest
-from kinds import WAYS, BoundWitness, Witness, ended
 
 from callpyback import (
     CallPyBack,
@@ -32,6 +31,7 @@ from callpyback import (
 )
 from callpyback.core.plan import EMPTY, STALE
 from callpyback.errors import NO_VALUE, CallVetoed, ConfigurationError, StopProcessing
+from kinds import WAYS, BoundWitness, Witness, ended
 
 TOLD = ["PRE_EXECUTION", "POST_SUCCESS", "COMPLETED"]
 witness = Witness()
@@ -150,7 +150,7 @@ def closure(decorator, offset):
     @decorator
     def add(x):
         value = x + offset
-        return value
+        return value  # noqa: RET504 - the local is captured
 
     return add
 
@@ -320,7 +320,7 @@ def test_extractors_factories_and_clocks_survive_pickle():
 
 def divide(a, b=1):
     quotient = a / b
-    return quotient
+    return quotient  # noqa: RET504 - the local is captured
 
 
 def contexts_of(call, **options):

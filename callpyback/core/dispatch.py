@@ -52,6 +52,13 @@ leave = TELLING.remove
 reset_after_fork(TELLING)
 
 
+class ObserverExit(Exception):  # noqa: N818 - a carrier, not an error
+    """Carries a GeneratorExit that an async observer raised of its own into the sequence.
+
+    Thrown as itself, it would close the generators that the sequence is made of.
+    """
+
+
 class _Awaiting:
     """Whether the async observer that a task awaits is still at it; copied contexts share the answer."""
 
@@ -95,6 +102,9 @@ class Listener:
             raise ConfigurationError(message)
         if bound is not None:
             self._tell_plain_values(bound)
+        elif registration.callback is not None and registration.callback.takes_context_only:
+            self.update = registration.callback.callback
+            self.tells = {state: self._told_by_context(state) for state in registration.states}
         elif registration.callback is not None:
             self.tells = {state: registration.callback.compiled(state, self) for state in registration.states}
             self.wants_variables = registration.callback.wants_variables
@@ -179,7 +189,7 @@ def told(call: Call, state: ExecutionState, start: int = 0) -> Steps:
                 if listener.is_async:
                     thread = get_ident()
                     enter(thread)
-                judge(call, listener, error)
+                judge(call, listener, error.args[0] if type(error) is ObserverExit else error)
     finally:
         leave(thread)
 
@@ -219,6 +229,16 @@ def judge(call: Call, listener: Listener, error: BaseException) -> None:
         _count_failure(call, listener.registration, error)
         if listener.registration.critical:
             _insist(call, listener.registration, error)
+
+
+def judge_afterwards(call: Call, listener: Listener, error: BaseException) -> None:
+    """Judge when the telling was left already; logging a failure may call observed functions too."""
+    thread = get_ident()
+    enter(thread)
+    try:
+        judge(call, listener, error)
+    finally:
+        leave(thread)
 
 
 def _is_decision(call: Call, error: BaseException) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from callpyback.core.context import ExecutionContext
-from callpyback.core.dispatch import Steps, is_cancellation, judge, settle, told
+from callpyback.core.dispatch import ObserverExit, Steps, is_cancellation, judge_afterwards, settle, told
 from callpyback.core.functions import FunctionKind
 from callpyback.core.raised import attributes_of
 from callpyback.core.reporting import report
@@ -130,7 +130,7 @@ def _ended(call: Call, outcome: Outcome, terminal: ExecutionState, start: int = 
 def resumed_beginning(call: Call, at: int, error: BaseException) -> Steps:
     """Go on with PRE_EXECUTION after the `at`-th listener raised."""
     call.state = PRE_EXECUTION
-    judge(call, call.plan.listeners[PRE_EXECUTION][at], error)
+    judge_afterwards(call, call.plan.listeners[PRE_EXECUTION][at], error)
     yield from beginning(call, at + 1)
 
 
@@ -139,11 +139,11 @@ def resumed_success(call: Call, at: int, error: BaseException) -> Steps:
     first, last = call.plan.listeners[POST_SUCCESS], call.plan.listeners[COMPLETED]
     if at < len(first):
         call.state = POST_SUCCESS
-        judge(call, first[at], error)
+        judge_afterwards(call, first[at], error)
         yield from succeeding(call, at + 1)
     else:
         call.state, call.outcome = COMPLETED, Outcome.SUCCESS
-        judge(call, last[at - len(first)], error)
+        judge_afterwards(call, last[at - len(first)], error)
         problem = call.without_problem()
         yield from _ended(call, Outcome.SUCCESS, COMPLETED, at - len(first) + 1)
         call.problem = call.problem or problem
@@ -226,6 +226,6 @@ def _is_closing(error: BaseException) -> bool:
 
 def _thrown(steps: Steps, error: BaseException) -> Any:
     try:
-        return steps.throw(error)
+        return steps.throw(ObserverExit(error) if isinstance(error, GeneratorExit) else error)
     except StopIteration:
         return None

@@ -6,7 +6,7 @@ import functools
 import linecache
 from collections.abc import Callable
 from types import CodeType, MemberDescriptorType
-from typing import Any, cast
+from typing import Any
 
 from callpyback.core.safe_repr import safe_text
 
@@ -55,33 +55,61 @@ class Raised:
 
 
 class _Remembered:
-    """All of an exception but its frames."""
+    """All of an exception but its frames; exceptions among its arguments and attributes are remembered the same way."""
 
-    __slots__ = ("_args", "_attributes", "_cls", "_members")
+    __slots__ = ("_args", "_attributes", "_cls", "_made", "_members")
 
-    def __init__(self, error: BaseException) -> None:
+    def __init__(self, error: BaseException, known: dict[int, _Remembered] | None = None) -> None:
+        known = {} if known is None else known
+        known[id(error)] = self
+        self._made: BaseException | None = None
         self._cls = type(error)
-        self._args = _args_of(error)
-        self._attributes = dict(attributes_of(error))
+        self._args = tuple(_frameless(value, known) for value in _args_of(error))
+        self._attributes = {name: _frameless(value, known) for name, value in attributes_of(error).items()}
         members = ((member, member.__get__(error)) for member in _members_of(_builtin_base(self._cls)))
-        self._members = [(member, value) for member, value in members if value is not None]
+        self._members = [(member, _frameless(value, known)) for member, value in members if value is not None]
 
     def rebuilt(self) -> BaseException:
         """Make an exception like it, without running any code of its class."""
-        builtin = _builtin_base(self._cls)
-        error = cast("BaseException", builtin.__new__(self._cls, *self._args))
+        if self._made is None:
+            builtin = _builtin_base(self._cls)
+            is_group = issubclass(builtin, BaseExceptionGroup)
+            error: BaseException = builtin.__new__(self._cls, *(_made(self._args) if is_group else ()))
+            self._made = error  # before the rest: an exception may be among its own attributes
+            self._fill(error, builtin)
+        return self._made
+
+    def _fill(self, error: BaseException, builtin: Any) -> None:
+        args = _made(self._args)
         try:
-            builtin.__init__(error, *self._args)
+            builtin.__init__(error, *args)
         except TypeError:
             pass  # the class takes other arguments than its base; what they set is among the members
-        error.args = self._args
+        error.args = args
         for member, value in self._members:
             try:
-                member.__set__(error, value)
+                member.__set__(error, _made_one(value))
             except (AttributeError, TypeError):
                 pass  # read-only: set by the arguments
-        attributes_of(error).update(self._attributes)
-        return error
+        attributes_of(error).update((name, _made_one(value)) for name, value in self._attributes.items())
+
+
+def _frameless(value: Any, known: dict[int, _Remembered]) -> Any:
+    if isinstance(value, BaseException):
+        return known.get(id(value)) or _Remembered(value, known)
+    if type(value) is list:  # the members of an exception group
+        return [_frameless(item, known) for item in value]
+    return value
+
+
+def _made_one(value: Any) -> Any:
+    if type(value) is list:
+        return [_made_one(item) for item in value]
+    return value.rebuilt() if type(value) is _Remembered else value
+
+
+def _made(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(_made_one(value) for value in values)
 
 
 def _builtin_base(cls: type[BaseException]) -> Any:
@@ -94,15 +122,14 @@ def _members_of(builtin: type[BaseException]) -> tuple[Any, ...]:
     found: dict[str, Any] = {}
     for base in builtin.__mro__:
         for name, member in vars(base).items():
-            if isinstance(member, MemberDescriptorType) and not name.startswith("__"):
+            if isinstance(member, MemberDescriptorType) and not name.startswith("__") and name != "exceptions":
                 found.setdefault(name, member)
     return tuple(found.values())
 
 
 def _args_of(error: BaseException) -> tuple[Any, ...]:
     if isinstance(error, BaseExceptionGroup):
-        # Its members have frames too.
-        return (error.message, [_Remembered(member).rebuilt() for member in error.exceptions])
+        return (error.message, list(error.exceptions))
     return _arguments(error)
 
 

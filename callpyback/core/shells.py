@@ -79,8 +79,9 @@ try:
             step = inner.{send}
         {resumed}
 except {stop} as stop:
-    value = {returned}
+    sent, value = None, {returned}
 except BaseException as error:
+    sent = step = None  # what was thrown in must not be held by the frame in its traceback
     {paused}
     elapsed = running
     {failed}
@@ -97,6 +98,9 @@ while True:
         item = await step(sent)
     except StopAsyncIteration:
         return
+    except BaseException:
+        sent = step = None
+        raise
     sent = None
     try:
         sent = yield item

@@ -79,6 +79,9 @@ _AFTER_SUCCESS: Final = {"value": "call.value", "exception": "None"}
 _AT_THE_VERY_END: Final = {"outcome": "call.outcome", "returned": "call.returned"}
 
 
+_CONTEXT_ONLY: Final = ((("positional", "context"),), (("positional", "ctx"),))
+
+
 class CallbackObserver(BaseObserver):
     """Calls a function at some states, with what the function's parameters name.
 
@@ -127,6 +130,11 @@ class CallbackObserver(BaseObserver):
         return type(self).update is not CallbackObserver.update or any(
             name in {"context", "ctx", "local_variables"} for _, name in self.wanted
         )
+
+    @property
+    def takes_context_only(self) -> bool:
+        """Whether the callback is called as an observer's `update` is."""
+        return type(self).update is CallbackObserver.update and self.wanted in _CONTEXT_ONLY
 
     def update(self, context: ExecutionContext) -> Any:
         """Call the callback, and return what it returns: the coroutine of one that is async."""

@@ -360,6 +360,10 @@ def test_send_throw_and_close_reach_the_body_and_its_answer_comes_back(name, rea
         assume(("throw", GeneratorExit) not in steps)
     body, transcribed = DRIVEN[name]
     way = data.draw(st.sampled_from(sorted(EVERY_WAY)), label="way")
+    if way == "by nobody" and name == "generator":
+        # The shell is `yield from` there, which closes the body, too, and drops what the body then returns.
+        assume(("throw", GeneratorExit) not in steps)
+        assume(("close", None) not in steps or "return" not in reactions)
     expected = transcribed(body(reactions), steps)
     assert transcribed(EVERY_WAY[way]()(body)(reactions), steps) == expected
 

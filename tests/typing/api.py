@@ -10,7 +10,7 @@ import abc
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property, partial
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, assert_type, overload
+from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, assert_type, overload
 
 from callpyback import (
     BaseObserver,
@@ -83,7 +83,7 @@ plain(a=b"")  # type: ignore[call-arg]
 plain(1, c="no")  # type: ignore[arg-type]
 assert_type(generator(1), Generator[int, str, bytes])
 assert_type(async_generator(1), AsyncIterator[int])
-assert_type([n for n in generator(1)], list[int])
+assert_type(list(generator(1)), list[int])
 
 
 async def awaiting() -> None:
@@ -143,7 +143,7 @@ class Shop:
         return complex(n)
 
     @watch
-    def __enter__(self) -> Shop:
+    def __enter__(self) -> Self:
         return self
 
     @watch
