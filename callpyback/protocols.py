@@ -33,9 +33,11 @@ class Observer(Protocol):
     @property
     def priority(self) -> float:
         """A finite number; a plain attribute will do."""
+        ...
 
     def update(self, context: ExecutionContext) -> Awaitable[None] | None:
         """Receive one state of one call. What it returns is dropped."""
+        ...
 
 
 @runtime_checkable
@@ -45,6 +47,7 @@ class BindableObserver(Protocol):
     @property
     def priority(self) -> float:
         """A finite number; a plain attribute will do."""
+        ...
 
     def bind(self, function_signature: FunctionSignature) -> tuple[Begin | None, End | None] | None:
         """Return what to call when a call of this function begins and when it has ended.
@@ -56,6 +59,7 @@ class BindableObserver(Protocol):
         An observer may have `is_leaf = True` to say that neither calls anything but builtins: no code from which an
         observed function could be called. Their thread then need not be marked, which makes them cheaper still.
         """
+        ...
 
 
 class TimeSource(Protocol):
@@ -66,6 +70,7 @@ class TimeSource(Protocol):
 
     def now(self) -> float:
         """Return the wall-clock time in seconds since the epoch."""
+        ...
 
 
 class VariableExtractor(Protocol):
@@ -73,9 +78,11 @@ class VariableExtractor(Protocol):
 
     def setup_extraction(self) -> AbstractContextManager[Any]:
         """Return a context manager that is open while one call's body runs."""
+        ...
 
     def extract_variables(self, names: Iterable[str]) -> dict[str, Any]:
         """Return the named variables of the call whose context is open; called at its end, inside the `with`."""
+        ...
 
 
 class ErrorHandler(Protocol):
@@ -87,3 +94,4 @@ class ErrorHandler(Protocol):
         Raising `error` itself lets it pass. Raising another error sends that one to the caller, with the body's
         error as its `__context__`.
         """
+        ...

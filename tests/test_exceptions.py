@@ -474,15 +474,18 @@ def test_a_failing_observer_makes_no_cycle(kind, meddle):  # E20
 def test_a_decision_makes_no_cycle(kind, decide):  # E20
     references = []
 
-    def on_call_(arguments):
+    def note(arguments):
         references.append(weakref.ref(arguments["x"]))
         if decide == "veto":
             raise CallVetoed("no")
         if decide == "answer":
             raise StopProcessing([1, 2])
 
+    def body(argument):
+        raise ValueError("v")
+
     options = {"default_return": 5} if decide == "handle" and not kind.is_generator else {}
-    decorated = kind.make(raising(ValueError("v")), CallPyBack([on_call(on_call_)], **options), "x")
+    decorated = kind.make(body, CallPyBack([on_call(note)], **options), "x")
     for _ in range(2):
         with contextlib.suppress(CallVetoed, ValueError):
             kind.call(decorated, Local())

@@ -6,7 +6,7 @@ import math
 import numbers
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Any, cast
+from typing import Any
 
 from callpyback.core.safe_repr import safe_repr, safe_text, type_name
 from callpyback.core.state_machine import PLAIN_STATES, ExecutionState
@@ -59,11 +59,13 @@ def shown_name(observer: Any) -> str:
 
 def checked_priority(priority: Any, owner: Any) -> float:
     """Return the priority, or refuse it by name."""
-    if not isinstance(priority, bool):
-        if isinstance(priority, int):
-            return priority  # of any size: priorities are only compared
-        if isinstance(priority, numbers.Real) and _is_finite(priority):
-            return cast("float", priority)
+    # Converted by the builtin classes, so that comparing priorities runs no code of a user's subclass.
+    if isinstance(priority, int) and not isinstance(priority, bool):
+        return int.__index__(priority)
+    if isinstance(priority, numbers.Real) and not isinstance(priority, bool):
+        number = _as_float(priority)
+        if math.isfinite(number):
+            return number
     message = (
         f"priority={safe_repr(priority)} ({type_name(priority)}) of {safe_repr(owner)}: expected a finite number; "
         "higher is told earlier"
@@ -71,11 +73,13 @@ def checked_priority(priority: Any, owner: Any) -> float:
     raise ConfigurationError(message)
 
 
-def _is_finite(number: numbers.Real) -> bool:
+def _as_float(number: numbers.Real) -> float:
+    if isinstance(number, float):
+        return float.__float__(number)
     try:
-        return math.isfinite(number)
-    except OverflowError:  # greater than any float, but a number
-        return True
+        return float(number)
+    except OverflowError:
+        return math.inf
 
 
 def checked_states(states: Any, owner: Any) -> frozenset[ExecutionState]:
