@@ -52,6 +52,12 @@ leave = TELLING.remove
 reset_after_fork(TELLING)
 
 
+def unmark(thread: int) -> None:
+    """Take away every mark of a thread; Ctrl-C at the wrong moment may have left two."""
+    while thread in TELLING:
+        leave(thread)
+
+
 class ObserverExit(Exception):  # noqa: N818 - a carrier, not an error
     """Carries a GeneratorExit that an async observer raised of its own into the sequence.
 
@@ -172,8 +178,8 @@ def told(call: Call, state: ExecutionState, start: int = 0) -> Steps:
         return
     deciding = state is ExecutionState.PRE_EXECUTION
     thread = get_ident()
-    enter(thread)
     try:
+        enter(thread)
         for listener in listeners[start:] if start else listeners:
             if not listener.is_told(call) or (deciding and _is_passed_over(call, listener.registration)):
                 continue
@@ -191,7 +197,7 @@ def told(call: Call, state: ExecutionState, start: int = 0) -> Steps:
                     enter(thread)
                 judge(call, listener, error.args[0] if type(error) is ObserverExit else error)
     finally:
-        leave(thread)
+        unmark(thread)
 
 
 def _awaited(call: Call, tell: Tell, listener: Listener) -> Steps:
@@ -201,12 +207,12 @@ def _awaited(call: Call, tell: Tell, listener: Listener) -> Steps:
         return
     mark = _Awaiting()
     token = _awaiting.set(mark)
-    enter(0)
     try:
+        enter(0)
         yield tell(call)
     finally:
-        leave(0)
         mark.active = False
+        leave(0)
         _awaiting.reset(token)
 
 
@@ -234,11 +240,11 @@ def judge(call: Call, listener: Listener, error: BaseException) -> None:
 def judge_afterwards(call: Call, listener: Listener, error: BaseException) -> None:
     """Judge when the telling was left already; logging a failure may call observed functions too."""
     thread = get_ident()
-    enter(thread)
     try:
+        enter(thread)
         judge(call, listener, error)
     finally:
-        leave(thread)
+        unmark(thread)
 
 
 def _is_decision(call: Call, error: BaseException) -> bool:

@@ -119,10 +119,12 @@ def _of_interrupt(error: BaseException) -> tuple[Outcome, ExecutionState]:
 def _ended(call: Call, outcome: Outcome, terminal: ExecutionState, start: int = 0) -> Steps:
     call.outcome = outcome
     settled = call.without_problem()
-    yield from told(call, terminal, start)
-    # A critical observer that failed only now reaches the caller if nothing else does.
-    failed_last = call.problem if outcome in (Outcome.SUCCESS, Outcome.HANDLED, Outcome.SUPPLIED) else None
-    call.problem = call.interrupt or settled or failed_last
+    try:
+        yield from told(call, terminal, start)
+    finally:
+        # A critical observer that failed only now reaches the caller if nothing else does.
+        failed_last = call.problem if outcome in (Outcome.SUCCESS, Outcome.HANDLED, Outcome.SUPPLIED) else None
+        call.problem = call.interrupt or settled or failed_last
     if call.plan.ailing:
         settle(call)
 
@@ -200,17 +202,16 @@ async def complete(call: Call, steps: Steps) -> None:
     try:
         wanted = next(steps, None)
         while wanted is not None:
+            failure: BaseException | None = None
             try:
                 await wanted
             except BaseException as error:  # noqa: BLE001 - `told` judges it
-                if _is_closing(error):
-                    # Nothing can be awaited any more: the rest is told without async observers.
-                    call.closing, call.interrupt = True, error
-                    wanted = next(steps, None)
-                else:
-                    wanted = _thrown(steps, error)
-            else:
-                wanted = next(steps, None)
+                failure = error
+            # After the `except`: what is told now must not see this exception as the one being handled.
+            if failure is not None and _is_closing(failure):
+                # Nothing can be awaited any more: the rest is told without async observers.
+                call.closing, call.interrupt, failure = True, failure, None
+            wanted = next(steps, None) if failure is None else _thrown(steps, failure)
     except Exception as fault:  # noqa: BLE001 - our own fault must not become the caller's
         try:
             report(fault)

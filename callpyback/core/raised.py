@@ -85,7 +85,7 @@ class _Remembered:
             builtin.__init__(error, *args)
         except TypeError:
             pass  # the class takes other arguments than its base; what they set is among the members
-        error.args = args
+        _set_arguments(error, args)
         for member, value in self._members:
             try:
                 member.__set__(error, _made_one(value))
@@ -133,6 +133,7 @@ def _args_of(error: BaseException) -> tuple[Any, ...]:
     return _arguments(error)
 
 
+_set_arguments: Callable[[BaseException, tuple[Any, ...]], None] = vars(BaseException)["args"].__set__
 _arguments: Callable[[BaseException], tuple[Any, ...]] = vars(BaseException)["args"].__get__
 
 

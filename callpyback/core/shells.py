@@ -151,9 +151,9 @@ except Exception as fault:
 
 _MARKED: Final = """\
 {thread}
-failure = None
-enter(thread)
+failure, at = None, 0
 try:
+    enter(thread)
     {told}
 except BaseException as error:
     failure = error
@@ -162,7 +162,7 @@ finally:
 """
 
 _UNMARKED: Final = """\
-failure = None
+failure, at = None, 0
 try:
     {told}
 except BaseException as error:
