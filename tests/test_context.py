@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import weakref
 
@@ -281,7 +280,6 @@ def test_a_slot_is_released_after_the_call(kind):
     decorated = kind.make(lambda: 5, CallPyBack([witness]))
     kind.call(decorated)
     kind.call(decorated)
-    gc.collect()
     assert [reference() for reference in references] == [None, None]
     assert witness.last.slot == {}
 

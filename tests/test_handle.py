@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
 
 import pytest
@@ -373,7 +372,6 @@ def test_a_weak_method_is_called_while_its_object_lives(kind):
     kind.call(decorated)
     reference = weakref.ref(page)
     del page
-    gc.collect()
     assert reference() is None
     assert kind.call(decorated) == 5
     assert len(seen) == 1
@@ -384,7 +382,6 @@ def test_a_method_is_held_strongly_otherwise():  # M10
     seen = []
     decorated = CallPyBack()(lambda: 5)
     decorated.on_success(Page(seen).note)
-    gc.collect()
     decorated()
     assert seen == [5]
 
@@ -410,7 +407,6 @@ def test_a_weak_observer_is_told_while_it_lives(kind, on_decorator):
     kind.call(decorated)
     assert seen == TOLD
     del watcher
-    gc.collect()
     assert kind.call(decorated) == 5
     assert seen == TOLD
     assert decorator.observers == handle(decorated).observers == ()
@@ -425,7 +421,6 @@ def test_a_weak_observer_that_dies_while_a_call_runs_is_told_no_more():
 
     def body():
         held.clear()
-        gc.collect()
         return 5
 
     assert decorator(body)() == 5

@@ -51,14 +51,15 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize(("parameters", "arguments"), CALLS.values(), ids=CALLS)
-def test_arguments_arrive_as_given(kind, observed, parameters, arguments):  # T08-T13
-    def body(*args, **kwargs):
-        return args, kwargs
+def test_arguments_arrive_as_given(kind, observed):  # T08-T13
+    def arrived(decorator):
+        results = {}
+        for name, (parameters, arguments) in CALLS.items():
+            function = kind.make(lambda *args, **kwargs: (args, kwargs), decorator, parameters)
+            results[name] = eval(f"kind.call(function, {arguments[1:-1]})", {"kind": kind, "function": function})
+        return results
 
-    calling = f"kind.call(function, {arguments[1:-1]})"
-    expected = eval(calling, {"kind": kind, "function": kind.make(body, parameters=parameters)})
-    assert eval(calling, {"kind": kind, "function": kind.make(body, observed, parameters)}) == expected
+    assert arrived(observed) == arrived(lambda function: function)
 
 
 def test_no_parameter_name_is_stolen(observed):
@@ -80,13 +81,19 @@ WRONG_CALLS = {
 }
 
 
-@pytest.mark.parametrize(("parameters", "args", "kwargs"), WRONG_CALLS.values(), ids=WRONG_CALLS)
-def test_a_wrong_call_raises_what_the_function_raises(kind, observed, parameters, args, kwargs):  # T15
+def test_a_wrong_call_raises_what_the_function_raises(kind, observed):  # T15
     ran = []
-    bare = kind.ended(kind.make(ran.append, parameters=parameters), *args, **kwargs).exception
-    exception = kind.ended(kind.make(ran.append, observed, parameters), *args, **kwargs).exception
-    assert type(exception) is TypeError
-    assert str(exception) == str(bare)
+
+    def raised(decorator):
+        texts = {}
+        for name, (parameters, args, kwargs) in WRONG_CALLS.items():
+            error = kind.ended(kind.make(ran.append, decorator, parameters), *args, **kwargs).exception
+            texts[name] = type(error), str(error)
+        return texts
+
+    texts = raised(observed)
+    assert texts == raised(lambda function: function)
+    assert {cls for cls, _ in texts.values()} == {TypeError}
     assert not ran
 
 

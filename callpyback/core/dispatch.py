@@ -52,12 +52,6 @@ leave = TELLING.remove
 reset_after_fork(TELLING)
 
 
-def unmark(thread: int) -> None:
-    """Take away every mark of a thread; Ctrl-C at the wrong moment may have left two."""
-    while thread in TELLING:
-        leave(thread)
-
-
 class ObserverExit(Exception):  # noqa: N818 - a carrier, not an error
     """Carries a GeneratorExit that an async observer raised of its own into the sequence.
 
@@ -197,7 +191,8 @@ def told(call: Call, state: ExecutionState, start: int = 0) -> Steps:
                     enter(thread)
                 judge(call, listener, error.args[0] if type(error) is ObserverExit else error)
     finally:
-        unmark(thread)
+        while thread in TELLING:  # Ctrl-C at the wrong moment may have left two marks
+            leave(thread)
 
 
 def _awaited(call: Call, tell: Tell, listener: Listener) -> Steps:
@@ -244,7 +239,8 @@ def judge_afterwards(call: Call, listener: Listener, error: BaseException) -> No
         enter(thread)
         judge(call, listener, error)
     finally:
-        unmark(thread)
+        while thread in TELLING:  # Ctrl-C at the wrong moment may have left two marks
+            leave(thread)
 
 
 def _is_decision(call: Call, error: BaseException) -> bool:
