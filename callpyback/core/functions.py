@@ -44,8 +44,11 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
         options["annotation_format"] = annotationlib.Format.FORWARDREF
     try:
         return inspect.signature(function, **options)
-    except Exception:  # noqa: BLE001 - the callable may be an object with an `__eq__` or attributes that raise
+    except (TypeError, ValueError):
         return None
+    except Exception:  # noqa: BLE001 - an object with an `__eq__` or attributes that raise: ask for its method instead
+        call = getattr(type(function), "__call__", None)  # noqa: B004 - the method is wanted
+        return signature_of(call.__get__(function)) if inspect.isfunction(call) else None
 
 
 class FunctionSignature:
