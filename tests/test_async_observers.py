@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 
 import pytest
-from kinds import KINDS, Witness, drive, ended, pause
 
 from callpyback import (
     CallPyBack,
@@ -20,6 +19,7 @@ from callpyback import (
     on_success,
 )
 from callpyback.core.dispatch import TELLING
+from kinds import KINDS, Witness, drive, ended, pause
 
 ASYNC_KINDS = [kind for kind in KINDS if kind.is_async]
 

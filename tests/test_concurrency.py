@@ -2,7 +2,7 @@
 
 Cases of the concurrency list that are tested elsewhere: C04, C40 in test_configuration and test_health; C05 to C07 in
 test_reentrancy; C20, C25, C28 and T28, T30 in test_processes; C23 in test_forks; C36 to C38 in the tests of captured
-locals; C42 in test_recursive_... of properties/test_no_bleed. Cases without a test, and why:
+locals; C42 in properties/test_no_bleed. Cases without a test, and why:
 
 * C17, C21, C22, C26, C27: background delivery, which this version does not have. Nothing is queued, so nothing is lost
   or sent twice at a fork, at exit or at SIGTERM, whose handling is the program's alone.
@@ -25,10 +25,10 @@ import types
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from kinds import BoundWitness, Witness, drive, ended
 
 from callpyback import CallPyBack, ExecutionState, MetricsObserver, MockTimeSource, Outcome, handle
 from callpyback.core.dispatch import TELLING
+from kinds import BoundWitness, Witness, drive, ended
 
 THREADS = 8
 
@@ -410,13 +410,13 @@ def test_a_coroutine_needs_no_event_loop():
     @CallPyBack([witness], variable_names=["got"])
     async def coroutine():
         got = await exchange()
-        return got
+        return got.upper()
 
     steps = coroutine().__await__()
     next(steps)
     came = ended(lambda: steps.send("sent by hand"))
     assert isinstance(came.exception, StopIteration)
-    assert came.exception.value == "sent by hand"
+    assert came.exception.value == "SENT BY HAND"
     assert witness.last.local_variables == {"got": "sent by hand"}
 
 

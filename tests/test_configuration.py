@@ -7,7 +7,6 @@ import math
 import sys
 
 import pytest
-from kinds import Witness
 
 from callpyback import (
     BaseObserver,
@@ -22,6 +21,7 @@ from callpyback import (
     handle,
     on_success,
 )
+from kinds import Witness
 
 
 class WithoutUpdate:
@@ -87,7 +87,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("options", "parts"), REFUSED, ids=lambda part: ",".join(part) if isinstance(part, dict) else "")
+@pytest.mark.parametrize(
+    ("options", "parts"), REFUSED, ids=lambda part: ",".join(part) if isinstance(part, dict) else ""
+)
 def test_a_wrong_value_is_refused_in_helpful_words(options, parts):
     with pytest.raises(ConfigurationError) as refusal:
         CallPyBack(**options)
@@ -248,7 +250,7 @@ def test_a_default_on_generators_is_refused(kind):
     if not kind.is_generator:
         assert kind.call(kind.make(lambda: 1 / 0, decorator)) is None
         return
-    with pytest.raises(ConfigurationError, match="default_return on function: .* has no single value"):
+    with pytest.raises(ConfigurationError, match=r"default_return on function: .* has no single value"):
         kind.make(lambda: 1, decorator)
 
 
@@ -260,7 +262,7 @@ def test_an_async_observer_where_nothing_awaits_it_is_refused(kind):
     if kind.is_async:
         assert kind.call(kind.make(lambda: 1, decorator)) == 1
         return
-    with pytest.raises(ConfigurationError, match="'Awaited' is async.*plain function"):
+    with pytest.raises(ConfigurationError, match=r"'Awaited' is async.*plain function"):
         kind.make(lambda: 1, decorator)
 
 
@@ -283,7 +285,7 @@ def test_an_observer_that_refuses_itself_is_refused():
         def validate(self) -> None:
             raise RuntimeError("no connection")
 
-    with pytest.raises(ConfigurationError, match="'Unready' refused to be registered.*no connection"):
+    with pytest.raises(ConfigurationError, match=r"'Unready' refused to be registered.*no connection"):
         CallPyBack([Unready()])
 
 
@@ -309,7 +311,7 @@ def test_an_observer_that_does_not_fit_one_function_is_added_to_none():
 
 def test_removing_what_is_not_there_names_the_nearest():
     decorator = CallPyBack([Witness(name="metrics")])
-    with pytest.raises(ConfigurationError, match="'metrcis' is not registered.*did you mean 'metrics'"):
+    with pytest.raises(ConfigurationError, match=r"'metrcis' is not registered.*did you mean 'metrics'"):
         decorator.remove_observer("metrcis")
 
 

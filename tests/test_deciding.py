@@ -18,7 +18,7 @@ from callpyback import (
     on_call,
     on_error,
 )
-from kinds import Ended, Kind, Witness, collected, drive, ended
+from kinds import Ended, Kind, Witness, collected, drive, ended, pause
 
 PRE, EXECUTING = ExecutionState.PRE_EXECUTION, ExecutionState.EXECUTING
 TOLD = ["PRE_EXECUTION", "POST_SUCCESS", "COMPLETED"]
@@ -300,7 +300,32 @@ def test_a_slot_remembers_from_the_question_to_the_end(kind, clock):
         assert first.told_states == second.told_states == TOLD
 
 
-# Critical observers
+class AsyncRaising(Raising):
+    """The same, but awaits something first."""
+
+    async def update(self, context):
+        await pause()
+        super().update(context)
+
+
+class AsyncGuard(AsyncRaising):
+    guard = True
+
+
+@pytest.mark.parametrize("name", ["coroutine", "async generator"])
+def test_async_observers_decide_too(name):
+    kind, veto, error = Kind(name), CallVetoed("no"), RuntimeError("critical")
+    body, passed_over = Body(), AsyncGuard(StopProcessing(["second"]), priority=-1)
+    answering = AsyncGuard(StopProcessing(kind.answer("first")))
+    assert kind.call(kind.make(body, CallPyBack([answering, passed_over]))) == "first"
+    assert answering.told == ["PRE_EXECUTION", "COMPLETED"]
+    assert passed_over.told == []
+    assert kind.ended(kind.make(body, CallPyBack([AsyncRaising(veto)]))).exception is veto
+    critical = AsyncRaising(error, "POST_SUCCESS", critical=True)
+    assert body.ran == 0
+    assert kind.ended(kind.make(body, CallPyBack([critical]))).exception is error
+    assert critical.told == ["PRE_EXECUTION", "POST_SUCCESS", "ERROR"]
+    assert body.ran == 1
 
 
 def test_a_critical_observer_that_fails_before_the_body_vetoes_with_its_own_exception(kind, clock):
@@ -405,9 +430,6 @@ def test_a_system_exit_of_a_critical_observer_vetoes_but_does_not_end_the_progra
     veto = kind.ended(decorated).exception
     assert type(veto) is CallVetoed
     assert veto.__cause__ is exiting
-
-
-# States on request
 
 
 def test_initialized_and_executing_are_told_on_request(kind, clock):

@@ -7,10 +7,18 @@ import logging
 import weakref
 
 import pytest
-from kinds import Witness
 
-from callpyback import CallPyBack, CallVetoed, ConfigurationError, ExecutionState, MockTimeSource, StopProcessing, handle
+from callpyback import (
+    CallPyBack,
+    CallVetoed,
+    ConfigurationError,
+    ExecutionState,
+    MockTimeSource,
+    StopProcessing,
+    handle,
+)
 from callpyback.core.health import COOL_DOWN
+from kinds import Witness
 
 
 class Failing:

@@ -11,9 +11,9 @@ import sys
 
 import cloudpickle
 import pytest
-from kinds import Witness
 
 from callpyback import CallPyBack, ExecutionState, MetricsObserver, handle
+from kinds import Witness
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
 
@@ -52,8 +52,8 @@ class Failing:
     def update(self, context):
         raise LookupError
 
-decorator = CallPyBack([metrics, Observer(), Failing(), LoggingObserver(logging.getLogger("off")), TimingObserver(threshold=0.0)],
-                       variable_names=["mine"], max_observer_failures=10**9)
+observers = [metrics, Observer(), Failing(), LoggingObserver(logging.getLogger("off")), TimingObserver(threshold=0.0)]
+decorator = CallPyBack(observers, variable_names=["mine"], max_observer_failures=10**9)
 
 @decorator
 def function(number):
@@ -170,7 +170,7 @@ METRICS = MetricsObserver()
 @CallPyBack([METRICS], variable_names=["square"])
 def squared(number):
     square = number * number
-    return square
+    return abs(square)
 
 
 class Shop:
@@ -260,7 +260,7 @@ def test_a_decorated_closure_travels_by_cloudpickle_with_its_observers():
         @CallPyBack([values], variable_names=["product"])
         def multiplied(number):
             product = factor * number
-            return product
+            return abs(product)
 
         multiplied(2)
         data = cloudpickle.dumps(multiplied)
@@ -303,7 +303,8 @@ def squared_by_hand(number):
 
 IMPORT = """
 import os, sys, threading
-before = set(sys.modules), set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else set()
+sys.dont_write_bytecode = True
+before = set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else set()
 opened = []
 sys.addaudithook(lambda event, arguments: opened.append(arguments) if event == "open" else None)
 import callpyback
@@ -311,14 +312,14 @@ for name in callpyback.__all__:
     getattr(callpyback, name)
 after = set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else set()
 writing = [a for a in opened if isinstance(a[1], str) and set(a[1]) & set("wax+")]
-other = [a[0] for a in opened if not str(a[0]).endswith((".py", ".pyc", ".so", ".pyd", "METADATA")) and "/" in str(a[0])]
-print(threading.active_count(), sorted(after - before[1]), writing, other)
+modules = (".py", ".pyc", ".so", ".pyd", "METADATA")
+other = [a[0] for a in opened if "/" in str(a[0]) and not str(a[0]).endswith(modules)]
+print(threading.active_count(), sorted(after - before), writing, other)
 """
 
 
 def test_importing_starts_no_thread_and_opens_no_file():
-    done = run_script(IMPORT.replace("import os, sys, threading", "import os, sys, threading; sys.dont_write_bytecode = True"))
-    assert_printed(done, "1 [] [] []")
+    assert_printed(run_script(IMPORT), "1 [] [] []")
 
 
 EXIT = """
@@ -332,7 +333,9 @@ class Observer:
     def update(self, context):
         context.slot["id"] = context.call_id
 
-@CallPyBack([Observer(), MetricsObserver(), TimingObserver(), LoggingObserver(logging.getLogger("off"))], variable_names=["mine"])
+observers = [Observer(), MetricsObserver(), TimingObserver(), LoggingObserver(logging.getLogger("off"))]
+
+@CallPyBack(observers, variable_names=["mine"])
 def function(number):
     mine = number
     return mine

@@ -10,10 +10,10 @@ import sys
 import threading
 
 import pytest
-from kinds import BoundWitness, Witness, drive
 
 from callpyback import CallPyBack, ExecutionState, MetricsObserver, handle
 from callpyback.core.dispatch import TELLING
+from kinds import BoundWitness, Witness, drive
 
 
 class Calling(Witness):

@@ -7,10 +7,10 @@ import math
 import time
 
 import pytest
-from kinds import BoundWitness, Witness, drive, ended
 
 from callpyback import CallPyBack, ExecutionState, MetricsObserver, MockTimeSource, Outcome, SystemTimeSource
 from callpyback.core.time_sources import GuardedClock, clocks_of
+from kinds import BoundWitness, Witness, drive, ended
 
 
 def advancing(clock, seconds):
@@ -220,7 +220,9 @@ def test_a_source_that_fails_once_makes_only_that_duration_unknown():
 def test_bad_readings_are_counted():
     readings = iter([1, None, math.nan, 2.5])
     clock = GuardedClock(lambda: next(readings))
-    assert [clock(), clock(), clock(), clock(), clock()] == pytest.approx([1, math.nan, math.nan, 2.5, math.nan], nan_ok=True)
+    assert [clock(), clock(), clock(), clock(), clock()] == pytest.approx(
+        [1, math.nan, math.nan, 2.5, math.nan], nan_ok=True
+    )
     assert clock.anomalies == 3
 
 

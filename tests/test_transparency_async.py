@@ -313,10 +313,8 @@ def test_a_timeout_inside_an_async_generator_fires(observed):  # C10
     assert isinstance(asyncio.run(main()).exception, TimeoutError)
 
 
-def test_a_timeout_outside_works(kind, observed):  # C11
-    if not kind.is_async:
-        pytest.skip("only what awaits can be cancelled")
-
+@pytest.mark.parametrize("name", ["coroutine", "async generator"])
+def test_a_timeout_outside_works(name, observed):  # C11
     @observed
     async def coroutine():
         await asyncio.Event().wait()
@@ -328,7 +326,7 @@ def test_a_timeout_outside_works(kind, observed):  # C11
 
     async def main():
         async with asyncio.timeout(0):
-            await (collected(generator()) if kind.is_generator else coroutine())
+            await (coroutine() if name == "coroutine" else collected(generator()))
 
     assert isinstance(ended(lambda: asyncio.run(main())).exception, TimeoutError)
 
@@ -595,11 +593,10 @@ def test_calls_made_by_an_async_observer_are_unobserved_and_those_of_other_tasks
     assert {context.arguments["who"] for context in told.contexts} == {"other task"}
 
 
-def test_an_async_observer_is_refused_where_nothing_awaits_it(kind):
-    if kind.is_async:
-        pytest.skip("here it is awaited")
+@pytest.mark.parametrize("name", ["plain", "generator", "method"])
+def test_an_async_observer_is_refused_where_nothing_awaits_it(name):
     with pytest.raises(ValueError, match=r"is async, and .* there is nothing to await it"):
-        kind.make(lambda: 5, CallPyBack([AsyncWitness()]))
+        Kind(name).make(lambda: 5, CallPyBack([AsyncWitness()]))
 
 
 def test_a_coroutine_leaves_no_frame_behind(observed):

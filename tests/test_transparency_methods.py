@@ -14,7 +14,7 @@ import weakref
 import pytest
 
 from callpyback import CallPyBack, ConfigurationError, handle
-from kinds import WAYS, Witness
+from kinds import WAYS, Witness, ended
 
 
 def test_methods_bind_as_functions_do(observed):  # T17
@@ -236,6 +236,52 @@ def test_cached_properties_are_computed_once(observed, above):  # T20, T21
     del a.answer
     assert a.answer == 42
     assert len(computed) == 2
+
+
+class Lazy(property):
+    """A property of a house's own: `__get__` does something more."""
+
+    def __get__(self, instance, owner=None):
+        return self if instance is None else ("lazy", super().__get__(instance, owner))
+
+
+class Remembering(functools.cached_property):
+    """A cached property of a house's own."""
+
+    def __get__(self, instance, owner=None):
+        return self if instance is None else ("remembered", super().__get__(instance, owner))
+
+
+class Registered(staticmethod):
+    """A static method that is made in another way."""
+
+    def __init__(self, function, registry):
+        super().__init__(function)
+        registry.append(function)
+
+
+@pytest.mark.parametrize(
+    "wrap", [Lazy, Remembering, lambda function: Registered(function, [])], ids=["Lazy", "Remembering", "Registered"]
+)
+def test_a_descriptor_of_another_class_is_kept_or_refused(wrap):  # T19, T20
+    bare = wrap(lambda self=None: 5)
+    decorated = ended(lambda: CallPyBack()(bare))
+    if decorated.exception is not None:
+        assert isinstance(decorated.exception, ConfigurationError)
+        assert "below" in str(decorated.exception)
+    else:
+        assert type(decorated.value) is type(bare)
+
+
+def test_a_cached_property_may_be_decorated_after_its_class_was_made(monkeypatch):  # T20
+    class A:
+        @functools.cached_property
+        def answer(self):
+            return 42
+
+    monkeypatch.setattr(A, "answer", CallPyBack()(vars(A)["answer"]))
+    a = A()
+    assert (a.answer, vars(a)) == (42, {"answer": 42})
 
 
 @pytest.mark.parametrize(

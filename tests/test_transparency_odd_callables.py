@@ -11,6 +11,7 @@ import inspect
 import itertools
 import operator
 import weakref
+from unittest import mock
 
 import pytest
 
@@ -401,6 +402,24 @@ class Attributes:
 
 def test_objects_that_have_every_attribute_work(observed):
     assert observed(Attributes())(1, 2) == (1, 2)
+
+
+def test_mocks_work(observed):
+    assert observed(mock.Mock(return_value=5))(1, a=2) == 5
+    assert observed(mock.MagicMock(return_value=5))() == 5
+    assert asyncio.run(observed(mock.AsyncMock(return_value=5))()) == 5
+
+
+def test_an_object_whose_attributes_are_all_odd_works():
+    assert CallPyBack([Witness()])(mock.call)(1) == mock.call(1)
+
+
+def test_a_decorated_function_can_be_mocked(observed):
+    decorated = observed(add)
+    imitation = mock.create_autospec(decorated, return_value=7)
+    assert imitation(1, 2) == 7
+    with pytest.raises(TypeError, match="missing a required argument"):
+        imitation(1)
 
 
 class Unfriendly:

@@ -9,7 +9,10 @@ import functools
 import math
 import multiprocessing
 import operator
+import os
 import pickle
+import subprocess
+import sys
 
 import cloudpickle
 import pytest
@@ -144,6 +147,32 @@ def test_a_spawned_pool_calls_decorated_functions():  # T28
         assert pool.map(square, [1, 2]) == [(1, 1), (4, 1)]
         assert pool.apply(Host(3).method, (4,)) == 7
         assert pool.apply(observed_partial, (4,)) == 5
+
+
+MAIN = """
+import multiprocessing, pickle
+from callpyback import CallPyBack, handle
+
+@CallPyBack()
+def double(x):
+    return 2 * x
+
+if __name__ == "__main__":
+    assert pickle.loads(pickle.dumps(double)) is double
+    assert handle(double).signature.module == "__main__"
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(pool.map(double, [1, 2]))
+"""
+
+
+def test_a_decorated_function_of_main_is_pickled_and_spawned(tmp_path):  # T28, T50
+    script = tmp_path / "script.py"
+    script.write_text(MAIN)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr) == ("[2, 4]\n", "")
 
 
 def closure(decorator, offset):

@@ -69,8 +69,7 @@ class FunctionHandle:
         self._cell, self._function = make_wrapper(self._target, self)
         self._target.wrapper = self._function
         reset_after_fork(self)
-        for registration in decorator.registrations:
-            self.listen(registration)
+        self.listen(*decorator.registrations)
 
     def _refuse_answers_for_generators(self) -> None:
         if self._target.kind in (FunctionKind.GENERATOR, FunctionKind.ASYNC_GENERATOR) and self._decorator.has_default:
@@ -184,13 +183,14 @@ class FunctionHandle:
             if not before:
                 self.resume()
 
-    def listen(self, registration: Registration) -> None:
-        """Add a registration, the decorator's or one of our own."""
+    def listen(self, *registrations: Registration) -> None:
+        """Add registrations, the decorator's or our own."""
         with self._lock:
-            self._known.refuse_twice(registration.observer)
-            listener = Listener(registration, self._target)
-            self._known.add(registration)
-            bisect.insort(self._listeners, listener, key=lambda known: known.registration.sort_key)
+            for registration in registrations:
+                self._known.refuse_twice(registration.observer)
+                listener = Listener(registration, self._target)
+                self._known.add(registration)
+                bisect.insort(self._listeners, listener, key=lambda known: known.registration.sort_key)
             self.renew()
 
     def forget_lost(self) -> None:
@@ -273,8 +273,7 @@ class FunctionHandle:
         self._lock = threading.RLock()
         self._known, self._listeners = Known(), []
         # Listeners are made anew: what an observer's bind() gave belongs to the observer that was left behind.
-        for registration in (*self._decorator.registrations, *self._own):
-            self.listen(registration)
+        self.listen(*self._decorator.registrations, *self._own)
         self._decorator.adopt(self)
         reset_after_fork(self)
 

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from kinds import KINDS, Kind, Witness
 
 from callpyback import (
     BaseObserver,
@@ -36,6 +35,7 @@ from callpyback import (
     on_failure,
     on_success,
 )
+from kinds import KINDS, Kind, Witness
 
 
 class Hostile:
@@ -252,10 +252,11 @@ def or_refused(action) -> Any:
     """Return what the action gives, or None if it is refused as it should be."""
     try:
         return action()
-    except ConfigurationError as refusal:
-        assert isinstance(refusal, ValueError)
-        assert len(str(refusal)) > 10
-        return None
+    except ConfigurationError as error:
+        refusal = error
+    assert isinstance(refusal, ValueError)
+    assert len(str(refusal)) > 10
+    return None
 
 
 def assert_calls_are_unhurt(kind: Kind, function, fails) -> None:

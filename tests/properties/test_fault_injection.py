@@ -11,13 +11,12 @@ Nobody is told one state twice, and the next call, without a fault, is told comp
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections import Counter
+from functools import partial, wraps
 from pathlib import Path
 
 import pytest
-from kinds import KINDS, BoundWitness, Witness, ended
 
 import callpyback
 from callpyback import (
@@ -34,6 +33,7 @@ from callpyback import (
 from callpyback.core.dispatch import TELLING
 from callpyback.core.execution import complete, run
 from callpyback.core.wrappers import items_of
+from kinds import KINDS, BoundWitness, Witness, ended
 
 # A generator that is dropped is resumed too, and Python can only print what is raised then.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -135,7 +135,7 @@ def test_the_caller_sees_the_bare_outcome_whichever_internal_operation_fails(kin
         function = kind.make(body, CallPyBack([*observers, last], **options))
         witnesses = [last, *(known for known in observers if isinstance(known, Witness))]
         fault = Fault(at, RuntimeError if at % 2 else MemoryError)
-        came = fault.during(lambda: kind.call(function))
+        came = fault.during(partial(kind.call, function))
         if fault.where is None:
             break
         if (came.value, came.exception) != ((None, failed) if failed else ("value", None)):
@@ -173,9 +173,9 @@ def test_a_fault_never_runs_a_body_that_was_refused_before_it(kind, decision):
         raised = CallVetoed() if decision == "veto" else StopProcessing(kind.answer("answer"))
         decided = []
         watching = [Deciding(raised), on_completion(lambda outcome, decided=decided: decided.append(outcome))]
-        function = kind.make(lambda: ran.append(at), CallPyBack(watching))
+        function = kind.make(partial(ran.append, at), CallPyBack(watching))
         fault = Fault(at, RuntimeError)
-        came = fault.during(lambda: kind.call(function))
+        came = fault.during(partial(kind.call, function))
         if fault.where is None:
             break
         if ran:  # the fault came before the decision: that the body runs is the bare outcome
@@ -209,7 +209,7 @@ def test_near_the_recursion_limit_a_call_ends_as_under_an_empty_wrapper(way, end
             raise failed
         return "value"
 
-    @functools.wraps(bare)
+    @wraps(bare)
     def wrapped(*args, **kwargs):
         return bare(*args, **kwargs)
 

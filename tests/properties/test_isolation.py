@@ -9,7 +9,6 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kinds import KINDS, BoundWitness, Witness, pause
 
 from callpyback import (
     CallPyBack,
@@ -23,6 +22,7 @@ from callpyback import (
     handle,
 )
 from callpyback.core.dispatch import TELLING
+from kinds import KINDS, BoundWitness, Witness, pause
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
 both_clocks = pytest.mark.parametrize("clock", [None, MockTimeSource()], ids=["system", "mock"])

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kinds import BoundWitness, ended
 
 from callpyback import CallPyBack, ExecutionState, MetricsObserver, MockTimeSource, NullVariable, Outcome, handle
 from callpyback.core.dispatch import TELLING
+from kinds import BoundWitness, ended
 
 
 class Separate:
@@ -118,11 +118,11 @@ def test_equal_local_names_of_nested_functions_stay_apart():
         def inner(own):
             mine = own
 
-            def mine_too(own):
+            def unobserved():
                 mine = "an unobserved function's"
-                return mine
+                return mine * 2
 
-            mine_too(own)
+            unobserved()
             return mine
 
         inner(own + 1)
@@ -273,5 +273,3 @@ def test_one_observer_on_many_functions_of_every_kind_keeps_their_calls_apart(ki
         kind.shown((round_, number)) for round_ in range(3) for number in range(5)
     ]
     assert [handle(function).unobserved for function in functions] == [0] * 5
-
-

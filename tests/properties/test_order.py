@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kinds import KINDS, Kind
 
-from callpyback import CallPyBack, CallbackObserver, ExecutionState, handle
+from callpyback import CallbackObserver, CallPyBack, ExecutionState, handle
+from kinds import KINDS, Kind
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
 
@@ -117,13 +117,10 @@ def assert_order(kind, function, plan, numbers, notes, body) -> None:
         ExecutionState.COMPLETED,
     }
     told = order_told(kind, function, notes)
-    assert told == {
-        state: expected_order(state, plan, numbers) if state in visited else [] for state in ExecutionState
-    }
+    assert told == {state: expected_order(state, plan, numbers) if state in visited else [] for state in ExecutionState}
     moments = [list(ExecutionState).index(state) for state, _ in notes]
     assert moments == sorted(moments)
-    in_order = {registered for registered in handle(function).observers}
-    assert len(in_order) == len(numbers)
+    assert len(handle(function).observers) == len(numbers)
 
 
 @pytest.mark.parametrize("number", [8, 9, 40])

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from kinds import KINDS, Witness, drive, ended
 
 from callpyback import (
     CallPyBack,
@@ -27,6 +26,7 @@ from callpyback import (
     on_success,
 )
 from callpyback.core.state_machine import PLAIN_STATES, TRANSITIONS
+from kinds import KINDS, Witness, drive, ended
 
 S = ExecutionState
 
@@ -265,7 +265,13 @@ class Calls(RuleBasedStateMachine):
         for kind in KINDS:
             options = {"default_return": "default"} if handles and not kind.is_generator else {}
             decorator = CallPyBack(
-                [Deciding(kind, guard=is_guard), Critical(ExecutionState), Failing(ExecutionState), self.guard, *self.witnesses],
+                [
+                    Deciding(kind, guard=is_guard),
+                    Critical(ExecutionState),
+                    Failing(ExecutionState),
+                    self.guard,
+                    *self.witnesses,
+                ],
                 exception_classes=(Expected,),
                 max_observer_failures=10**6,
                 time_source=clock,

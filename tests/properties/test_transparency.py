@@ -9,9 +9,9 @@ import types
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from kinds import KINDS, WAYS, Forgetful, Kind, Witness, drive, ended, pause
 
 from callpyback import CallPyBack, on_completion, on_failure
+from kinds import KINDS, WAYS, Forgetful, Kind, Witness, drive, ended, pause
 
 # Names that a careless wrapper, shell or binder would take for its own.
 NAMES = ("a", "b", "c", "args", "kwargs", "func", "function", "context", "call", "plan", "watch", "error", "current")
