@@ -8,8 +8,8 @@ locals; C42 in properties/test_no_bleed. Cases without a test, and why:
   or sent twice at a fork, at exit or at SIGTERM, whose handling is the program's alone.
 * C18: no tasks are started; async observers are awaited in the caller's task.
 * C29 to C33: `max_execution_time` is refused in this version.
-* C34: gevent replaces the thread identity the guard against re-entrancy uses; greenlets of one thread that switch inside
-  an observer are seen as one. Observers that switch greenlets are rare, and are told about in the documentation.
+* C34: the guard against re-entrancy goes by the thread; of greenlets that switch inside an observer, the others run
+  unobserved meanwhile, unless gevent has patched the threads, which gives each its own identity.
 * C35: free-threaded builds start with 3.13t, which is not among the tested Pythons; counts rely on `list.append` and
   `list.remove`, which are atomic there too.
 * C39, C41, C43: circuit breaker, rate limit and cache are guards, which come later.
@@ -264,8 +264,7 @@ def test_the_task_stays_the_same_across_the_steps_of_an_async_generator():
             await asyncio.sleep(0)
 
     async def consume():
-        async for _ in items():
-            tasks.append(asyncio.current_task())
+        tasks.extend([asyncio.current_task() async for _ in items()])
 
     asyncio.run(consume())
     assert len(tasks) == 6

@@ -179,7 +179,9 @@ def test_contexts_are_plain_data_where_values_are(kind):
 
 def test_dictionaries_are_the_contexts_own(kind):
     first, second = Witness(), Witness()
-    kind.call(kind.make(lambda a: a, CallPyBack([first, second], metadata={"team": "shop"}), "a"), 1)
+    decorator = CallPyBack([first, second], metadata={"team": "shop"}, variable_names=["a"])
+    kind.call(kind.make(lambda a: a, decorator, "a"), 1)
+    assert second.last.local_variables == {"a": 1}
     for name in ("arguments", "metadata", "local_variables"):
         getattr(first.last, name)["changed"] = True
         assert "changed" in getattr(first.last, name)

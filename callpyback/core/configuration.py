@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
+from callpyback.core.functions import FunctionKind, kind_of
 from callpyback.core.safe_repr import safe_repr, safe_text, type_name
 from callpyback.core.time_sources import clocks_of
 from callpyback.errors import ConfigurationError, nearest
@@ -146,6 +147,10 @@ def checked_error_handler(handler: Any) -> Any:
         _refuse("error_handler", handler, f"an instance, got the class; did you mean {handler.__name__}()?")
     if not callable(getattr(handler, "handle_error", None)):
         _refuse("error_handler", handler, "an object with handle_error(error, context)")
+    if kind_of(handler.handle_error) is not FunctionKind.FUNCTION:
+        _refuse(
+            "error_handler", handler, "a handle_error() that is a plain function: it is not awaited in this version"
+        )
     return handler
 
 
@@ -168,7 +173,7 @@ def refuse_undecoratable(target: Any) -> None:
             f"decorate its methods, such as __init__ or __call__, one by one"
         )
         raise ConfigurationError(message)
-    if not callable(target):
+    if not callable(target) or isinstance(target, staticmethod):
         hint = "; put @CallPyBack() below the other decorator" if hasattr(target, "__get__") else ""
         message = f"CallPyBack can't decorate {safe_repr(target)} ({type_name(target)}): expected a callable{hint}"
         raise ConfigurationError(message)

@@ -7,7 +7,7 @@ import functools
 import threading
 import types
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self, TypeVar, cast
 
 from callpyback.core import configuration
@@ -109,17 +109,9 @@ class CallPyBack:
             ConfigurationError: It is a class, or nothing that can be called.
         """
         target: Any = function
-        if isinstance(target, staticmethod | classmethod):
-            return cast("T", type(target)(self(target.__func__)))
-        if isinstance(target, property):
-            parts: Any = [part if part is None else self(part) for part in (target.fget, target.fset, target.fdel)]
-            made: Any = property
-            return cast("T", made(*parts, doc=target.__doc__))
-        if isinstance(target, functools.cached_property):
-            return cast("T", functools.cached_property(self(target.func)))
-        if isinstance(target, functools.partialmethod):
-            observed = self(target.func)
-            return cast("T", functools.partialmethod(observed, *target.args, **target.keywords))
+        rewrap = _REWRAPPED.get(type(target))
+        if rewrap is not None:
+            return cast("T", rewrap(self, target))
         configuration.refuse_undecoratable(target)
         known = getattr(target, "callpyback", None)
         if isinstance(known, FunctionHandle) and known.decorator is self and known.wrapper is target:
@@ -304,3 +296,34 @@ def _inside(function: Any) -> Any:
     if isinstance(function, functools.cached_property | functools.partialmethod):
         return function.func
     return getattr(function, "__func__", function)
+
+
+def _rewrapped_method(decorate: CallPyBack, target: Any) -> Any:
+    return type(target)(decorate(target.__func__))
+
+
+def _rewrapped_property(decorate: CallPyBack, target: Any) -> Any:
+    parts: Any = (part if part is None else decorate(part) for part in (target.fget, target.fset, target.fdel))
+    fget, fset, fdel = parts
+    return property(fget, fset, fdel, target.__doc__)
+
+
+def _rewrapped_cached_property(decorate: CallPyBack, target: Any) -> Any:
+    made: Any = functools.cached_property(decorate(target.func))
+    if target.attrname is not None:  # it is in a class already
+        made.__set_name__(None, target.attrname)
+    return made
+
+
+def _rewrapped_partialmethod(decorate: CallPyBack, target: Any) -> Any:
+    return functools.partialmethod(decorate(target.func), *target.args, **target.keywords)
+
+
+# Of these classes alone: a subclass may behave in its own way, which a new object would lose.
+_REWRAPPED: dict[type, Callable[[CallPyBack, Any], Any]] = {
+    staticmethod: _rewrapped_method,
+    classmethod: _rewrapped_method,
+    property: _rewrapped_property,
+    functools.cached_property: _rewrapped_cached_property,
+    functools.partialmethod: _rewrapped_partialmethod,
+}

@@ -152,7 +152,9 @@ def fit(plan: Plan, target: Target, wrapper: types.FunctionType) -> None:
 
 def _named(code: types.CodeType, target: Target) -> types.CodeType:
     # A copy for each function: the interpreter specialises code to what it meets, so it should meet one function.
-    flags = getattr(getattr(target.function, "__code__", None), "co_flags", 0) & inspect.CO_ITERABLE_COROUTINE
+    function = target.function
+    flags = function.__code__.co_flags if isinstance(function, types.FunctionType) else 0
+    flags &= inspect.CO_ITERABLE_COROUTINE
     name, qualname = target.signature.name, target.signature.qualname
     return code.replace(co_name=name, co_qualname=qualname, co_flags=code.co_flags | flags)
 
