@@ -170,10 +170,8 @@ def make_wrapper(target: Target, watch: FunctionHandle) -> tuple[types.CellType,
 
 
 def _dressed(wrapper: types.FunctionType, function: Callable[..., Any]) -> types.FunctionType:
-    names = [name for name in ("__name__", "__qualname__") if isinstance(getattr(function, name, None), str)]
-    others = [name for name in functools.WRAPPER_ASSIGNMENTS if name not in {"__name__", "__qualname__"}]
-    functools.update_wrapper(wrapper, function, assigned=(*names, *others))
     if isinstance(function, types.FunctionType):
+        functools.update_wrapper(wrapper, function)
         wrapper.__defaults__ = function.__defaults__
         wrapper.__kwdefaults__ = function.__kwdefaults__
-    return wrapper
+    return wrapper  # of another callable, a proxy shows the attributes
