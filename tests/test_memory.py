@@ -186,7 +186,10 @@ def raise_with_it_as_argument(original):
 def raise_with_it_as_attribute(original):
     error = BodyError(1)
     error.original = original
-    raise error
+    try:
+        raise error
+    finally:
+        del error  # else this frame and the exception hold each other
 
 
 @pytest.mark.usefixtures("collector_off")

@@ -10,6 +10,7 @@ from callpyback.core.state_machine import ExecutionState
 if TYPE_CHECKING:
     from callpyback.core.dispatch import Listener
     from callpyback.core.plan import Plan
+    from callpyback.core.registration import Registration
 
 _PRE, _SUCCESS, _COMPLETED = ExecutionState.PRE_EXECUTION, ExecutionState.POST_SUCCESS, ExecutionState.COMPLETED
 
@@ -82,9 +83,9 @@ class Layout:
         return tuple(parts)
 
     def loops(self, plan: Plan) -> dict[ExecutionState, tuple[Any, ...]]:
-        """Return what the loops go through: registration and callable of each."""
+        """Return what the loops go through: of each listener, who it is, what is called, and to whom a context shows."""
         return {
-            state: tuple((listener.registration, listener.tells[state]) for listener in plan.listeners[state])
+            state: tuple(_looped(listener, state) for listener in plan.listeners[state])
             for state in self.forms
             if self.is_loop(state)
         }
@@ -98,6 +99,12 @@ def _is_straight(plan: Plan) -> bool:
 def _forms(plan: Plan, state: ExecutionState) -> tuple[str, ...]:
     listeners = plan.listeners[state]
     return _IN_A_LOOP if len(listeners) > _UNROLLED else tuple(_form(state, listener) for listener in listeners)
+
+
+def _looped(listener: Listener, state: ExecutionState) -> tuple[Registration, Any, Listener | None]:
+    if listener.update is None:
+        return listener.registration, listener.tells[state], None
+    return listener.registration, listener.update, listener
 
 
 def _form(state: ExecutionState, listener: Listener) -> str:

@@ -39,7 +39,7 @@ class Plan:
     ) -> None:
         self.shape = 0
         self.told: tuple[Any, ...] = ()
-        self.loops: dict[ExecutionState, tuple[tuple[Registration, Callable[[Call], Any]], ...]] = {}
+        self.loops: dict[ExecutionState, tuple[Any, ...]] = {}
         self.target = target
         self.policy = policy
         self.clocks = clocks

@@ -170,8 +170,8 @@ except BaseException as error:
 """
 
 _LOOP: Final = """\
-for at, (known, tell) in enumerate(current.loops[{state}], {base}):
-    if known.active: tell(call)
+for at, (known, tell, shown) in enumerate(current.loops[{state}], {base}):
+    if known.active: tell(call if shown is None else ExecutionContext({state}, call, shown))
 """
 
 _CALLS: Final = {

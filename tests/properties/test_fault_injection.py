@@ -4,7 +4,8 @@ An internal operation is the start or the resumption of any Python function of t
 of the sequence, the records, the contexts, the capture of locals, the built-in observers. The n-th of them is made to
 raise, for every n there is. Left out are the shell (files called `<callpyback ...>`), the two functions in which it
 has a stretch of the sequence driven, `run` and `complete`, because they are what contains the faults of everything
-else, and `items_of`, which runs in place of an async generator's body.
+else, `items_of`, which runs in place of an async generator's body, and `keep_frame`, which on 3.11 the body calls itself
+to leave its locals.
 
 Nobody is told one state twice, and the next call, without a fault, is told completely.
 """
@@ -32,6 +33,7 @@ from callpyback import (
 )
 from callpyback.core.dispatch import TELLING
 from callpyback.core.execution import complete, run
+from callpyback.core.variable_extraction.prologue import keep_frame
 from callpyback.core.wrappers import items_of
 from kinds import KINDS, BoundWitness, Witness, ended
 
@@ -40,7 +42,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 PACKAGE = str(Path(callpyback.__file__).parent)
 
-SHELL = {run.__code__, complete.__code__, items_of.__code__}
+SHELL = {known.__code__ for known in (run, complete, items_of, keep_frame)}
 MOST_OPERATIONS = 400
 
 
@@ -193,9 +195,10 @@ def at_depth(depth: int, call):
 
 
 RECURSION = {
-    "context": lambda: [Curious()],
-    "failing": lambda: [Failing(), Witness()],
-    "no context": lambda: [BoundWitness()],
+    "context": lambda: ([Curious()], ()),
+    "failing": lambda: ([Failing(), Witness()], ()),
+    "no context": lambda: ([BoundWitness()], ()),
+    "locals": lambda: ([Curious()], ("value",)),
 }
 
 
@@ -205,15 +208,17 @@ def test_near_the_recursion_limit_a_call_ends_as_under_an_empty_wrapper(way, end
     failed = BODIES[ending] and BODIES[ending]("the user's")
 
     def bare():
+        value = "value"
         if failed is not None:
             raise failed
-        return "value"
+        return value
 
     @wraps(bare)
     def wrapped(*args, **kwargs):
         return bare(*args, **kwargs)
 
-    function = CallPyBack(RECURSION[way](), max_observer_failures=10**6)(bare)
+    observers, names = RECURSION[way]()
+    function = CallPyBack(observers, variable_names=names, max_observer_failures=10**6)(bare)
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(300)
     differing = []
