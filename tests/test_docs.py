@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import callpyback
+import callpyback.observers
 import callpyback.testing
 from callpyback import CallPyBack, ConfigurationError, ExecutionState, MetricsObserver, Outcome, on_success
 from callpyback.core.state_machine import PLAIN_STATES, TRANSITIONS
@@ -29,9 +30,16 @@ def shown(path):
     return str(path.relative_to(ROOT))
 
 
+BLOCK = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
+
+
+def read(page):
+    return page.read_text(encoding="utf-8")
+
+
 def prose(page):
     """Return a page without its code blocks."""
-    return re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return BLOCK.sub("", read(page))
 
 
 def anchors(page):
@@ -51,15 +59,15 @@ def links(page):
     return [target for target in targets if not re.match(r"[a-z]+:", target)]
 
 
-def code_of(text):
+def code(page):
     """Return everything a page shows as code."""
-    return "\n".join([*re.findall(r"^ *```.*?^ *```$", text, re.MULTILINE | re.DOTALL), *re.findall(r"`[^`\n]+`", text)])
+    return "\n".join([*BLOCK.findall(read(page)), *re.findall(r"`[^`\n]+`", prose(page))])
 
 
 def table(page, *head):
     """Return the rows of the table with this head, without the backticks."""
     head_row = r"\|" + r"\|".join(f" {re.escape(cell)} " if cell else " " for cell in head) + r"\|"
-    found = re.search(rf"^{head_row}\n\|[-|]+\|\n((?:\|.*\|\n)+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.search(rf"^{head_row}\n\|[-|]+\|\n((?:\|.*\|\n)+)", read(page), re.MULTILINE)
     assert found is not None, f"{shown(page)} has no table with the head {head}"
     return [tuple(cell.strip().replace("`", "") for cell in row.strip("|").split("|")) for row in found[1].splitlines()]
 
@@ -83,7 +91,7 @@ def test_every_page_is_in_the_index():
 
 @pytest.mark.parametrize("module", [callpyback, callpyback.testing], ids=lambda module: module.__name__)
 def test_every_public_name_is_in_the_reference(module):
-    text = "\n".join(code_of(page.read_text(encoding="utf-8")) for page in REFERENCE.glob("*.md"))
+    text = "\n".join(code(page) for page in REFERENCE.glob("*.md"))
     assert [name for name in module.__all__ if not re.search(rf"\b{name}\b", text)] == []
 
 
@@ -111,7 +119,7 @@ def test_every_public_name_is_in_the_reference(module):
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
 def test_what_a_class_offers_is_on_its_page(page, cls):
-    text = code_of((REFERENCE / page).read_text(encoding="utf-8"))
+    text = code(REFERENCE / page)
     own = [name for name in vars(cls) if not name.startswith("_")]
     assert own
     assert [name for name in own if not re.search(rf"\b{name}\b", text)] == []
@@ -138,16 +146,14 @@ def test_what_a_class_offers_is_on_its_page(page, cls):
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
 def test_parameters_are_on_the_page_of_what_takes_them(page, function):
-    text = code_of((REFERENCE / page).read_text(encoding="utf-8"))
+    text = code(REFERENCE / page)
     names = [name for name in inspect.signature(function).parameters if name != "self"]
     assert names
     assert [name for name in names if not re.search(rf"\b{name}\b", text)] == []
 
 
 def test_the_sketch_that_the_reference_names_exists():
-    assert f"{QuantileSketch.__module__.rpartition('.')[0]}.QuantileSketch" in (REFERENCE / "observers.md").read_text(
-        encoding="utf-8"
-    )
+    assert f"{callpyback.observers.__name__}.{QuantileSketch.__name__}" in code(REFERENCE / "observers.md")
 
 
 def test_the_parameters_of_the_decorator_are_those_of_its_table():
@@ -156,8 +162,10 @@ def test_the_parameters_of_the_decorator_are_those_of_its_table():
 
 
 def test_the_table_of_states_is_that_of_the_code():
-    told = {row[0]: row[1] for row in table(REFERENCE / "states.md", "state", "told", "what an observer can read there")}
-    assert told == {state.name: "yes" if state in PLAIN_STATES else "on request" for state in ExecutionState}
+    rows = table(REFERENCE / "states.md", "state", "told", "what an observer can read there")
+    assert {row[0]: row[1] for row in rows} == {
+        state.name: "yes" if state in PLAIN_STATES else "on request" for state in ExecutionState
+    }
 
 
 def test_the_table_of_steps_is_that_of_the_code():
@@ -194,8 +202,8 @@ def test_the_names_a_callback_can_take_are_those_of_the_error_message():
     with pytest.raises(ConfigurationError) as refused:
         on_success(lambda unheard_of: unheard_of)
     named = re.search(r"takes what it names of ([\w, ]+);", str(refused.value))[1].split(", ")
-    section = (REFERENCE / "observers.md").read_text(encoding="utf-8").partition("## Callbacks")[2].partition("\n## ")[0]
-    listed = re.findall(r"^\| (`.*?) \|", section.partition("A callback takes")[2], re.MULTILINE)
+    section = read(REFERENCE / "observers.md").partition("A callback takes")[2].partition("\n## ")[0]
+    listed = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
     assert sorted(re.findall(r"`(\w+)`", " ".join(listed))) == sorted(named)
     assert len(named) == 15  # "fifteen names", say the tutorial and the how-to
 

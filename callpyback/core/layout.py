@@ -83,7 +83,7 @@ class Layout:
         return tuple(parts)
 
     def loops(self, plan: Plan) -> dict[ExecutionState, tuple[Any, ...]]:
-        """Return what the loops go through: registration and callable of each, and the listener to make a context for."""
+        """Return what the loops go through: registration, callable, and the listener to make a context for, if any."""
         return {
             state: tuple(_looped(listener, state) for listener in plan.listeners[state])
             for state in self.forms

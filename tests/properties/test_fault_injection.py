@@ -2,10 +2,10 @@
 
 An internal operation is the start or the resumption of any Python function of the package while an observed call runs:
 of the sequence, the records, the contexts, the capture of locals, the built-in observers. The n-th of them is made to
-raise, for every n there is. Left out are the shell (files called `<callpyback ...>`), the two functions in which it
+raise, for every n there is. Left out are the shell (files called `<callpyback ...>`); the two functions in which it
 has a stretch of the sequence driven, `run` and `complete`, because they are what contains the faults of everything
-else, `items_of`, which runs in place of an async generator's body, and `keep_frame`, which on 3.11 the body calls itself
-to leave its locals.
+else; `items_of`, which runs in place of an async generator's body; and `keep_frame`, which on 3.11 the body itself
+calls to leave its locals.
 
 Nobody is told one state twice, and the next call, without a fault, is told completely.
 """
