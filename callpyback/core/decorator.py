@@ -31,6 +31,8 @@ class CallPyBack:
     One instance may decorate many functions; its observers watch them all. What is decorated stays what it was:
     same kind, signature, name, pickling. With nobody listening it costs what an empty wrapper costs.
 
+    Members that `docs/reference/decorator.md` does not list serve the rest of the library and may change.
+
     Args:
         observers: Who is told; the highest priority first, equal priorities in this order.
         variable_names: The local variables to capture at the end of each call, for those who ask for them.

@@ -33,6 +33,8 @@ class FunctionHandle:
     Reached as `function.callpyback`, or typed as `callpyback.handle(function)`. Changes apply to calls that
     begin afterwards; an observer that is removed is told nothing more, in calls under way too.
 
+    Members that `docs/reference/decorator.md` does not list serve the rest of the library and may change.
+
     Example:
         >>> from callpyback import CallPyBack, handle
         >>> @CallPyBack()
