@@ -298,3 +298,27 @@ def test_a_coroutine_without_event_loop_is_guarded_too():
 
     assert drive(function()) == "value"
     assert told == ["PRE_EXECUTION", "POST_SUCCESS", "COMPLETED"]
+
+
+def test_a_generator_that_ends_while_an_observer_is_told_takes_no_mark_away():
+    suspended = []
+
+    class Dropping:
+        priority = 0
+
+        def update(self, context):
+            suspended.clear()  # the last reference: its call ends here, in the middle of the other one
+
+    @CallPyBack([witness := Witness()])
+    def items():
+        yield 1
+
+    @CallPyBack([Dropping()])
+    def function():
+        return "value"
+
+    suspended.append(items())
+    next(suspended[0])
+    assert function() == "value"
+    assert witness.told == ["PRE_EXECUTION", "COMPLETED"]
+    assert TELLING == []

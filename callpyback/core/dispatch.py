@@ -172,6 +172,7 @@ def told(call: Call, state: ExecutionState, start: int = 0) -> Steps:
         return
     deciding = state is ExecutionState.PRE_EXECUTION
     thread = get_ident()
+    before = TELLING.count(thread)  # a finalizer may end a call while an observer is being told of another
     try:
         enter(thread)
         for listener in listeners[start:] if start else listeners:
@@ -191,7 +192,7 @@ def told(call: Call, state: ExecutionState, start: int = 0) -> Steps:
                     enter(thread)
                 judge(call, listener, error.args[0] if type(error) is ObserverExit else error)
     finally:
-        while thread in TELLING:  # Ctrl-C at the wrong moment may have left two marks
+        while TELLING.count(thread) > before:  # two marks if Ctrl-C came at the wrong moment
             leave(thread)
 
 
@@ -235,11 +236,12 @@ def judge(call: Call, listener: Listener, error: BaseException) -> None:
 def judge_afterwards(call: Call, listener: Listener, error: BaseException) -> None:
     """Judge when the telling was left already; logging a failure may call observed functions too."""
     thread = get_ident()
+    before = TELLING.count(thread)  # a finalizer may end a call while an observer is being told of another
     try:
         enter(thread)
         judge(call, listener, error)
     finally:
-        while thread in TELLING:  # Ctrl-C at the wrong moment may have left two marks
+        while TELLING.count(thread) > before:  # two marks if Ctrl-C came at the wrong moment
             leave(thread)
 
 
