@@ -141,11 +141,11 @@ def _restore_signature(
 def _names_of(function: Callable[..., Any]) -> tuple[str, str, str]:
     """Return bare name, qualified name and module; of the inner function for partials, of the class for instances."""
     named: Any = function
-    while isinstance(named, functools.partial) and not isinstance(getattr(named, "__name__", None), str):
+    while (name := getattr(named, "__name__", None)) is None and isinstance(named, functools.partial):
         named = named.func
-    if not isinstance(getattr(named, "__name__", None), str):
+    if not isinstance(name, str):
         named = type(named)
-    name = named.__name__
+        name = named.__name__
     qualname = getattr(named, "__qualname__", None)
     module = getattr(named, "__module__", None)
     return name, qualname if isinstance(qualname, str) else name, module if isinstance(module, str) else ""

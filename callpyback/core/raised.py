@@ -25,15 +25,16 @@ class Raised:
 
     def __init__(self, error: BaseException) -> None:
         self._error: BaseException | None = error
-        self._remembered: Any = None
+        self._remembered: Any = None  # a _Remembered, once released
         self._trace: tuple[tuple[CodeType, int], ...] = ()
 
     @property
     def error(self) -> BaseException:
         """The exception, or after the release one like it."""
-        if self._error is None:
-            self._error = self._remembered.rebuilt()
-        return self._error
+        error = self._error
+        if error is None:
+            error = self._error = self._remembered.rebuilt()
+        return error
 
     def release(self) -> None:
         """Keep no frame alive from now on."""

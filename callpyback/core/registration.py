@@ -93,7 +93,7 @@ class Registration:
     def _weaken(self, observer: Any, told: Any) -> None:
         """Hold nothing but a weak reference to the object whose method is called."""
         subject = getattr(told, "__self__", None)
-        own = weakref.ref(self)
+        own: weakref.ref[Registration] = weakref.ref(self)
         try:
             self._reference = weakref.ref(subject, lambda _: _gone(own))
             self._weak_observer = weakref.ref(observer)
