@@ -103,6 +103,6 @@ def clocks_of(source: TimeSource | None) -> tuple[Callable[[], float], Callable[
     """
     if source is None or type(source) is SystemTimeSource:
         return time.time, time.perf_counter
-    monotonic: Any = getattr(source, "monotonic", None)
-    now = source.now
-    return GuardedClock(now), GuardedClock(monotonic if callable(monotonic) else now)
+    now, monotonic = source.now, getattr(source, "monotonic", None)
+    steady: Any = monotonic if callable(monotonic) else now
+    return GuardedClock(now), GuardedClock(steady)
