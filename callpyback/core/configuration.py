@@ -18,9 +18,24 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _refuse(parameter: str, value: Any, expected: str) -> NoReturn:
+def refuse(parameter: str, value: Any, expected: str) -> NoReturn:
+    """Raise the error of a parameter that cannot be used.
+
+    Args:
+        parameter: Its name.
+        value: What was given.
+        expected: What would do, and the way out.
+
+    Raises:
+        ConfigurationError: Always.
+    """
     message = f"{parameter}={safe_repr(value)} ({type_name(value)}): expected {expected}"
     raise ConfigurationError(message)
+
+
+def _refuse_class(parameter: str, value: Any) -> None:
+    if isinstance(value, type):
+        refuse(parameter, value, f"an instance, got the class; did you mean {value.__name__}()?")
 
 
 def _contained(check: Callable[P, T]) -> Callable[P, T]:
@@ -56,9 +71,9 @@ def refuse_unknown_keywords(function: Callable[..., Any], given: Iterable[str]) 
 def refuse_unavailable(max_execution_time: Any, enable_async_observers: Any) -> None:
     """Refuse what this version does not do yet, rather than pretend."""
     if max_execution_time is not None:
-        _refuse("max_execution_time", max_execution_time, "None: deadlines are not available in this version")
+        refuse("max_execution_time", max_execution_time, "None: deadlines are not available in this version")
     if enable_async_observers is not False:
-        _refuse(
+        refuse(
             "enable_async_observers",
             enable_async_observers,
             "False: background delivery is not available in this version; an observer with `async def update` is "
@@ -70,10 +85,10 @@ def refuse_unavailable(max_execution_time: Any, enable_async_observers: Any) -> 
 def checked_observers(observers: Any) -> list[Any]:
     """Return the observers as a list."""
     if inspect.isroutine(observers):
-        _refuse("observers", observers, "observers, not the function to decorate: write @CallPyBack() with parentheses")
+        refuse("observers", observers, "observers, not the function to decorate: write @CallPyBack() with parentheses")
     looks_alone = callable(getattr(observers, "update", None)) and hasattr(observers, "priority")
     if isinstance(observers, str | bytes | type) or looks_alone or not _is_iterable(observers):
-        _refuse("observers", observers, "a list of observers, such as observers=[MetricsObserver()]")
+        refuse("observers", observers, "a list of observers, such as observers=[MetricsObserver()]")
     return _listed("observers", observers, "a list of observers")
 
 
@@ -82,11 +97,11 @@ def checked_variable_names(names: Any) -> tuple[str, ...]:
     """Return the names as a tuple."""
     expected = 'a list of names, such as variable_names=["total"]'
     if isinstance(names, str | bytes) or not _is_iterable(names):
-        _refuse("variable_names", names, expected)
+        refuse("variable_names", names, expected)
     listed = _listed("variable_names", names, expected)
     for name in listed:
         if not isinstance(name, str) or not name.isidentifier():
-            _refuse("variable_names", names, f"{expected}; {safe_repr(name)} is no name")
+            refuse("variable_names", names, f"{expected}; {safe_repr(name)} is no name")
     return tuple(dict.fromkeys(listed))
 
 
@@ -97,13 +112,13 @@ def checked_exception_classes(classes: Any) -> tuple[type[Exception], ...]:
     if isinstance(classes, type):
         classes = (classes,)
     if isinstance(classes, str | bytes) or not _is_iterable(classes):
-        _refuse("exception_classes", classes, expected)
+        refuse("exception_classes", classes, expected)
     listed = _listed("exception_classes", classes, expected)
     for cls in listed:
         if not (isinstance(cls, type) and issubclass(cls, BaseException)):
-            _refuse("exception_classes", classes, f"{expected}; {safe_repr(cls)} is no exception class")
+            refuse("exception_classes", classes, f"{expected}; {safe_repr(cls)} is no exception class")
         if not issubclass(cls, Exception):
-            _refuse("exception_classes", classes, f"{expected}; {cls.__name__} belongs to the program, not to handlers")
+            refuse("exception_classes", classes, f"{expected}; {cls.__name__} belongs to the program, not to handlers")
     return tuple(listed)
 
 
@@ -111,17 +126,16 @@ def checked_exception_classes(classes: Any) -> tuple[type[Exception], ...]:
 def checked_count(parameter: str, value: Any) -> int:
     """Return a whole number of at least one."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        _refuse(parameter, value, "a whole number of at least 1")
+        refuse(parameter, value, "a whole number of at least 1")
     return value
 
 
 @_contained
 def checked_clocks(time_source: Any) -> tuple[Callable[[], float], Callable[[], float]]:
     """Return the clocks of a time source; their readings are guarded, so only its shape is checked."""
-    if isinstance(time_source, type):
-        _refuse("time_source", time_source, f"an instance, got the class; did you mean {time_source.__name__}()?")
+    _refuse_class("time_source", time_source)
     if time_source is not None and not callable(getattr(time_source, "now", None)):
-        _refuse("time_source", time_source, "an object with now() in seconds, such as MockTimeSource()")
+        refuse("time_source", time_source, "an object with now() in seconds, such as MockTimeSource()")
     return clocks_of(time_source)
 
 
@@ -130,11 +144,10 @@ def checked_extractor(extractor: Any) -> Any:
     """Return the extractor; None for the best one for this Python."""
     if extractor is None:
         return None
-    if isinstance(extractor, type):
-        _refuse("variable_extractor", extractor, f"an instance, got the class; did you mean {extractor.__name__}()?")
+    _refuse_class("variable_extractor", extractor)
     for name in ("setup_extraction", "extract_variables"):
         if not callable(getattr(extractor, name, None)):
-            _refuse("variable_extractor", extractor, f"an object with {name}(); this one lacks it")
+            refuse("variable_extractor", extractor, f"an object with {name}(); this one lacks it")
     return extractor
 
 
@@ -143,14 +156,11 @@ def checked_error_handler(handler: Any) -> Any:
     """Return the handler."""
     if handler is None:
         return None
-    if isinstance(handler, type):
-        _refuse("error_handler", handler, f"an instance, got the class; did you mean {handler.__name__}()?")
+    _refuse_class("error_handler", handler)
     if not callable(getattr(handler, "handle_error", None)):
-        _refuse("error_handler", handler, "an object with handle_error(error, context)")
+        refuse("error_handler", handler, "an object with handle_error(error, context)")
     if kind_of(handler.handle_error) is not FunctionKind.FUNCTION:
-        _refuse(
-            "error_handler", handler, "a handle_error() that is a plain function: it is not awaited in this version"
-        )
+        refuse("error_handler", handler, "a handle_error() that is a plain function: it is not awaited in this version")
     return handler
 
 
@@ -160,7 +170,7 @@ def checked_metadata(metadata: Any) -> dict[str, Any]:
     if metadata is None:
         return {}
     if not isinstance(metadata, Mapping) or not all(isinstance(key, str) for key in metadata):
-        _refuse("metadata", metadata, "a mapping with names as keys, such as metadata={'team': 'shop'}")
+        refuse("metadata", metadata, "a mapping with names as keys, such as metadata={'team': 'shop'}")
     return dict(metadata)
 
 

@@ -102,14 +102,13 @@ class Listener:
             raise ConfigurationError(message)
         if bound is not None:
             self._tell_plain_values(bound)
-        elif registration.callback is not None and registration.callback.takes_context_only:
-            self.update = registration.callback.callback
-            self.tells = {state: self._told_by_context(state) for state in registration.states}
-        elif registration.callback is not None:
-            self.tells = {state: registration.callback.compiled(state, self) for state in registration.states}
-            self.wants_variables = registration.callback.wants_variables
+            return
+        callback = registration.callback
+        if callback is not None and not callback.takes_context_only:
+            self.tells = {state: callback.compiled(state, self) for state in registration.states}
+            self.wants_variables = callback.wants_variables
         else:
-            self.update = registration.update
+            self.update = registration.update if callback is None else callback.callback
             self.tells = {state: self._told_by_context(state) for state in registration.states}
 
     def _tell_plain_values(self, bound: tuple[Callable[[], Any] | None, Callable[..., Any] | None]) -> None:

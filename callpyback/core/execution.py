@@ -43,9 +43,7 @@ def beginning(call: Call, start: int = 0) -> Steps:
 def _without_body(call: Call) -> tuple[Outcome, ExecutionState]:
     call.elapsed = 0.0
     if call.interrupt is not None:
-        call.problem = call.interrupt
-        call.fail(call.interrupt)
-        return _of_interrupt(call.interrupt)
+        return _interrupted(call, call.interrupt)
     if call.vetoed and call.problem is not None:
         call.fail(call.problem)
         return Outcome.VETOED, ERROR
@@ -60,9 +58,7 @@ def succeeding(call: Call, start: int = 0) -> Steps:
 
 def _after_success(call: Call) -> tuple[Outcome, ExecutionState]:
     if call.interrupt is not None:
-        call.problem = call.interrupt
-        call.fail(call.interrupt)
-        return _of_interrupt(call.interrupt)
+        return _interrupted(call, call.interrupt)
     if call.problem is not None:
         call.fail(call.problem)
         return Outcome.FAILURE, ERROR
@@ -106,6 +102,13 @@ def _after_failure(call: Call, error: Exception) -> tuple[Outcome, ExecutionStat
             call.handled = True
             return Outcome.HANDLED, COMPLETED
     return Outcome.FAILURE, COMPLETED
+
+
+def _interrupted(call: Call, error: BaseException) -> tuple[Outcome, ExecutionState]:
+    """End a call that has no error of its own by what interrupted an observer."""
+    call.problem = error
+    call.fail(error)
+    return _of_interrupt(error)
 
 
 def _of_interrupt(error: BaseException) -> tuple[Outcome, ExecutionState]:

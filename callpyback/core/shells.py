@@ -257,17 +257,15 @@ class Shell:
         capture = layout.captured(_contained(begin))
         if self.is_generator:
             return self._generator_body(parts, capture)
-        return self._plain_body(layout, parts, capture)
+        return self._plain_body(parts, capture)
 
-    def _plain_body(self, layout: Layout, parts: dict[str, str], capture: str) -> str:
+    def _plain_body(self, parts: dict[str, str], capture: str) -> str:
         call = "function(*args, **kwargs)"
         inner = ""
         if capture and self.is_async:
             inner, call = f"inner = {call}\n{capture}", "inner"
         elif capture:
             parts["begun"] += capture
-        if layout.has_call and layout.is_straight and not capture:
-            parts["begun"] = ""
         return _filled(_BODY, inner=inner, awaited=f"{'await ' if self.is_async else ''}{call}", **parts)
 
     def _generator_body(self, parts: dict[str, str], capture: str) -> str:

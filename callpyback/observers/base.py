@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
+from callpyback.core.configuration import refuse
 from callpyback.core.observer_checks import checked_priority, checked_states
 from callpyback.core.safe_repr import one_line, safe_repr, safe_text, type_name
 from callpyback.errors import ConfigurationError, nearest
@@ -157,21 +158,6 @@ def _is_settable(attribute: object) -> bool:
     if isinstance(attribute, property):
         return attribute.fset is not None
     return not callable(attribute) and not isinstance(attribute, classmethod | staticmethod | cached_property)
-
-
-def refuse(parameter: str, value: Any, expected: str) -> NoReturn:
-    """Raise the error of a parameter that an observer cannot use.
-
-    Args:
-        parameter: Its name.
-        value: What was given.
-        expected: What would do, and the way out.
-
-    Raises:
-        ConfigurationError: Always.
-    """
-    message = f"{parameter}={safe_repr(value)} ({type_name(value)}): expected {expected}"
-    raise ConfigurationError(message)
 
 
 @contextmanager

@@ -9,13 +9,14 @@ import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from callpyback.core.configuration import refuse
 from callpyback.core.context import ExecutionContext
 from callpyback.core.functions import FunctionKind, kind_of, signature_of
 from callpyback.core.registration import weakly
 from callpyback.core.safe_repr import type_name
 from callpyback.core.state_machine import ENDED_STATES, TERMINAL_STATES, ExecutionState
 from callpyback.errors import ConfigurationError, nearest
-from callpyback.observers.base import BaseObserver, looking_at, refuse
+from callpyback.observers.base import BaseObserver, looking_at
 
 if TYPE_CHECKING:
     from callpyback.core.call import Call

@@ -7,8 +7,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from callpyback.core.configuration import refuse
 from callpyback.errors import ConfigurationError
-from callpyback.observers.base import refuse
 
 _SPAN: Final = 40.96
 """The natural logarithm of the greatest and the least sample told apart: their buckets are all that is kept."""

@@ -8,10 +8,10 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from callpyback.core.configuration import checked_clocks, checked_count
+from callpyback.core.configuration import checked_clocks, checked_count, refuse
 from callpyback.core.safe_repr import safe_arguments, safe_repr
 from callpyback.core.state_machine import TERMINAL_STATES, Outcome
-from callpyback.observers.base import BaseObserver, checked_switch, full_name, looking_at, refuse
+from callpyback.observers.base import BaseObserver, checked_switch, full_name, looking_at
 
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext
