@@ -40,7 +40,59 @@ class CallVetoed(CallPyBackError):
         Traceback (most recent call last):
         ...
         callpyback.errors.CallVetoed: the office is closed
+
+    Args:
+        message: What the caller reads.
+        retry_after: Seconds after which a call may be admitted again, where the guard knows.
     """
+
+    def __init__(self, *message: object, retry_after: float | None = None) -> None:
+        super().__init__(*message)
+        self.retry_after = retry_after
+
+
+class RateLimitExceeded(CallVetoed):
+    """Refused by `RateLimitObserver`: too many calls within its period. `retry_after` says when one is free again."""
+
+
+class ConcurrencyLimitExceeded(CallVetoed):
+    """Refused by `ConcurrencyLimitObserver`: as many calls as it allows are running."""
+
+
+class CircuitOpen(CallVetoed):
+    """Refused by `CircuitBreakerObserver`: the function failed too often. `retry_after` says when it is tried again."""
+
+
+class ExecutionTimeout(CallPyBackError, TimeoutError):
+    """A call took longer than its `max_execution_time`.
+
+    Args:
+        function: The qualified name of the function.
+        limit: The limit in seconds.
+    """
+
+    def __init__(self, function: str, limit: float) -> None:
+        super().__init__(function, limit)
+        self.function = function
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"{self.function} took longer than its limit of {self.limit:g} s"
+
+
+class AccessDenied(CallPyBackError, PermissionError):
+    """What a caller gets in place of a security error: an incident's number, and nothing else.
+
+    Args:
+        incident_id: Found again in the audit log.
+    """
+
+    def __init__(self, incident_id: str) -> None:
+        super().__init__(incident_id)
+        self.incident_id = incident_id
+
+    def __str__(self) -> str:
+        return f"access denied (incident {self.incident_id})"
 
 
 class _NoValue:

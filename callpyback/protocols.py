@@ -20,6 +20,12 @@ Begin = Callable[[], object]
 End = Callable[[float, Any, "BaseException | None", "Outcome"], object]
 """Called once when a call has ended, with `(elapsed, value, exception, outcome)`."""
 
+Admit = Callable[[tuple[Any, ...], dict[str, Any]], Any]
+"""Called with the arguments of a call, as given, to decide it; see `BindableGuard`."""
+
+GuardEnd = Callable[[float, Any, "BaseException | None", "Outcome", Any], object]
+"""Called once when a call has ended, with `(elapsed, value, exception, outcome, token)`."""
+
 
 @runtime_checkable
 class Observer(Protocol):
@@ -58,6 +64,40 @@ class BindableObserver(Protocol):
 
         An observer may have `is_leaf = True` to say that neither calls anything but builtins: no code from which an
         observed function could be called. Their thread then need not be marked, which makes them cheaper still.
+        """
+        ...
+
+
+@runtime_checkable
+class BindableGuard(Protocol):
+    """A guard that needs no context: it decides by plain values, which is several times cheaper."""
+
+    guard: bool
+
+    @property
+    def priority(self) -> float:
+        """A finite number; a plain attribute will do."""
+        ...
+
+    def bind_guard(
+        self, function_signature: FunctionSignature, clock: Callable[[], float]
+    ) -> tuple[Admit, GuardEnd | None] | None:
+        """Return what decides the calls of this function, and what hears of their ends.
+
+        Called once for each observed function. `clock` is the decorator's monotonic clock, in seconds; a failing one
+        gives nan. `admit(args, kwargs)` is called with the arguments as given (`function_signature.bind` names
+        them), `self` included, and:
+
+        * returns None: the call goes on;
+        * raises `CallVetoed`: the call is refused;
+        * returns a `StopProcessing` with a value (not a subclass, not raised; the same object may be returned many
+          times): the caller gets the value;
+        * returns a `Wait`: the call waits, and what it waited for decides in place of `admit`;
+        * returns anything else: the call goes on, and this token is handed to `end`.
+
+        `end(elapsed, value, exception, outcome, token)` is called once when a call has ended for which `admit` was
+        called, whatever that did; the token is None unless `admit`, or what it waited for, returned one. With None in place
+        of `end` nothing is called; with None altogether `update` is used for this function.
         """
         ...
 

@@ -65,7 +65,7 @@ class FunctionSignature:
     Two signatures are equal when names, module and kind are.
     """
 
-    __slots__ = ("_annotations", "_function", "_parameters", "kind", "module", "name", "qualname")
+    __slots__ = ("_annotations", "_binder", "_function", "_parameters", "kind", "module", "name", "qualname", "wrapper")
 
     def __init__(
         self,
@@ -82,16 +82,40 @@ class FunctionSignature:
         self.module = module
         self.kind = kind
         self._function: Callable[..., Any] | None = None
+        self.wrapper: object = None
+        self._binder: ArgumentBinder | None = None
         self._parameters = parameters
         self._annotations = annotations
 
     @classmethod
-    def of(cls, function: Callable[..., Any]) -> FunctionSignature:
-        """Describe a callable; parameters and annotations are looked up when they are read."""
+    def of(cls, function: Callable[..., Any], wrapper: object = None) -> FunctionSignature:
+        """Describe a callable; parameters and annotations are looked up when they are read.
+
+        Args:
+            function: The callable.
+            wrapper: What stands for it where it was defined, by which a method with an unusual first name is
+                recognised.
+        """
         name, qualname, module = _names_of(function)
         signature = cls(name, qualname=qualname, module=module, kind=kind_of(function))
-        signature._function = function
+        signature._function, signature.wrapper = function, wrapper
         return signature
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], object | None]:
+        """Name the arguments of a call, as `context.arguments` does; return them with the `self` or `cls` of a method.
+
+        Args:
+            args: The positional arguments.
+            kwargs: The keyword arguments.
+
+        Example:
+            >>> def greet(name, greeting="hello"): ...
+            >>> FunctionSignature.of(greet).bind(("ann",), {})
+            ({'name': 'ann', 'greeting': 'hello'}, None)
+        """
+        if self._binder is None:
+            self._binder = ArgumentBinder(self._function or self, self)
+        return self._binder.bind(self.wrapper, args, kwargs)
 
     @property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
@@ -262,18 +286,23 @@ class ArgumentBinder:
 class Target:
     """The decorated callable, with everything about it that no observer changes."""
 
-    __slots__ = ("_binder", "function", "kind", "metadata", "signature", "wrapper")
+    __slots__ = ("bind", "function", "kind", "metadata", "signature", "wrapper")
 
     def __init__(self, function: Callable[..., Any], metadata: Mapping[str, Any]) -> None:
         self.function = function
         self.signature = FunctionSignature.of(function)
+        self.bind = self.signature.bind
         self.kind = self.signature.kind
         self.metadata = metadata
         self.wrapper: Any = None
-        self._binder: ArgumentBinder | None = None
 
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], object | None]:
-        """Name the arguments of a call; return them with the instance of a method call."""
-        if self._binder is None:
-            self._binder = ArgumentBinder(self.function, self.signature)
-        return self._binder.bind(self.wrapper, args, kwargs)
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A signature travels without its function, which this one needs.
+        return Target, (self.function, self.metadata), self.wrapper
+
+    def __setstate__(self, wrapper: Any) -> None:
+        self.stand_for(wrapper)
+
+    def stand_for(self, wrapper: Any) -> None:
+        """Remember what stands for the callable."""
+        self.wrapper = self.signature.wrapper = wrapper

@@ -69,7 +69,7 @@ class FunctionHandle:
         self.on_completion = Hook(self, *TERMINAL_STATES)
         self.on_error = Hook(self, ExecutionState.ERROR)
         self._cell, self._function = make_wrapper(self._target, self)
-        self._target.wrapper = self._function
+        self._target.stand_for(self._function)
         reset_after_fork(self)
         self.listen(*decorator.registrations)
 
@@ -89,7 +89,7 @@ class FunctionHandle:
 
     def stand_in(self, proxy: Any) -> None:
         """Let a proxy be what stands for the callable."""
-        self._target.wrapper = proxy
+        self._target.stand_for(proxy)
 
     @property
     def signature(self) -> FunctionSignature:

@@ -1,0 +1,1 @@
+"""Observers that steer: they refuse a call or answer it before its body runs."""

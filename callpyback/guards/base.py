@@ -1,0 +1,107 @@
+"""What guards have in common: a state for each function they guard, and keys that divide it."""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from callpyback.core.configuration import refuse
+from callpyback.core.functions import signature_of
+from callpyback.observers.base import BaseObserver, full_name, looking_at
+
+if TYPE_CHECKING:
+    from callpyback.core.functions import FunctionSignature
+    from callpyback.protocols import Admit, GuardEnd
+
+Key = Callable[..., Hashable]
+
+
+class Guarded(Protocol):
+    """The state of a guard around one function."""
+
+    def admit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Decide one call; see `BindableGuard`."""
+        ...
+
+    def get_metrics(self) -> dict[str, Any]:
+        """Return what is known about this function."""
+        ...
+
+
+class GuardObserver(BaseObserver):
+    """Decides before the body runs whether it does; one instance may guard many functions, each with its own state.
+
+    Asked only while nobody else has decided the call. If it fails itself, the call goes on and the failure is logged,
+    unless it is `critical`: then the call is refused.
+
+    Args:
+        key: Divides the state of a function, called with the call's `arguments` (a dictionary by name, without
+            `self`); a parameter named `instance` gets the `self` or `cls` of a method. None for no division.
+        priority: Higher is asked earlier.
+        name: How it is shown; by default the name of the class.
+        critical: Refuse the call if the guard itself fails.
+    """
+
+    guard = True
+
+    def __init__(
+        self, *, key: Key | None = None, priority: float = 0, name: str | None = None, critical: bool = False
+    ) -> None:
+        super().__init__(priority, name, critical=critical)
+        self.key = _checked_key(key)
+        self._forget_functions()
+
+    def _forget_functions(self) -> None:
+        self._guarded: weakref.WeakKeyDictionary[Guarded, str] = weakref.WeakKeyDictionary()
+
+    def guarding(self, function_signature: FunctionSignature, clock: Callable[[], float]) -> Guarded:
+        """Return the state for one function. Define it."""
+        raise NotImplementedError
+
+    def bind_guard(self, function_signature: FunctionSignature, clock: Callable[[], float]) -> tuple[Admit, GuardEnd | None]:
+        """Return what decides the calls of one function, and what hears of their ends."""
+        guarded = self.guarding(function_signature, clock)
+        self._guarded[guarded] = full_name(function_signature)
+        return guarded.admit, getattr(guarded, "end", None)
+
+    def validate(self) -> None:
+        """Nothing to refuse: what a guard needs was checked when it was made."""
+
+    def get_metrics(self) -> dict[str, Any]:
+        """Return what is known about each guarded function that still exists, by its name."""
+        return {"functions": {name: guarded.get_metrics() for guarded, name in tuple(self._guarded.items())}}
+
+    def keyed_by(self, function_signature: FunctionSignature) -> Callable[[tuple[Any, ...], dict[str, Any]], Hashable]:
+        """Return a function from the arguments of a call to its key."""
+        key: Any = self.key
+        bind = function_signature.bind
+        if key is None:
+            return lambda args, kwargs: None
+        if _takes_instance(key):
+            return lambda args, kwargs: _keyed_with_instance(key, *bind(args, kwargs))
+        return lambda args, kwargs: key(bind(args, kwargs)[0])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_guarded"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget_functions()
+
+
+def _keyed_with_instance(key: Key, arguments: dict[str, Any], instance: object | None) -> Hashable:
+    return key(arguments, instance=instance)
+
+
+def _checked_key(key: Any) -> Key | None:
+    with looking_at("key", key):
+        if key is not None and not callable(key):
+            refuse("key", key, 'a function of the arguments, such as key=lambda arguments: arguments["user"]')
+        return key  # type: ignore[no-any-return]
+
+
+def _takes_instance(key: Key) -> bool:
+    signature = signature_of(key)
+    return signature is not None and "instance" in signature.parameters and not inspect.isbuiltin(key)
