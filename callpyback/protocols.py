@@ -96,8 +96,9 @@ class BindableGuard(Protocol):
         * returns anything else: the call goes on, and this token is handed to `end`.
 
         `end(elapsed, value, exception, outcome, token)` is called once when a call has ended for which `admit` was
-        called, whatever that did; the token is None unless `admit`, or what it waited for, returned one. With None in place
-        of `end` nothing is called; with None altogether `update` is used for this function.
+        called, whatever that did; the token is None unless `admit`, or what it waited for, returned one. It is called
+        of an observer that was removed or paused meanwhile too, so that nothing stays taken. With None in place of
+        `end` nothing is called; with None altogether `update` is used for this function.
         """
         ...
 

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import itertools
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from callpyback.core.context import ExecutionFailure, ExecutionResult
+from callpyback.core.context import ExecutionFailure, ExecutionResult, RetryNotice
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.raised import Raised
 from callpyback.core.state_machine import ExecutionState, Outcome
 
 if TYPE_CHECKING:
+    from callpyback.core.decisions import Again
     from callpyback.core.dispatch import Listener
     from callpyback.core.plan import Plan
     from callpyback.core.registration import Registration
 
 _numbers = itertools.count(1)
+
+
+class _NotAsked:
+    def __repr__(self) -> str:
+        return "<not asked>"
+
+
+NOT_ASKED: Final = _NotAsked()
+"""In place of the token of a guard that was not asked about a call."""
+
+_OF_ONE_ATTEMPT: Final = frozenset(
+    {"again", "captured", "expired", "items", "lifetime", "time_to_first_item", "_success", "_failure"}
+)
 
 
 class _Prefix:
@@ -39,6 +53,7 @@ class _Unset:
     state = ExecutionState.PRE_EXECUTION  # told last, or about to be
     returned: Any = None
     captured: dict[str, Any] | None = None
+    decided_by: str | None = None  # the guard or handler whose value or error the caller gets
     items: int | None = None
     lifetime: float | None = None
     time_to_first_item: float | None = None
@@ -49,12 +64,20 @@ class _Unset:
     told_enough = False  # an observer ended the telling of PRE_EXECUTION to plain observers
     closing = False  # the coroutine is being closed: nothing can be awaited any more
     problem: BaseException | None = None  # what goes to the caller that the body did not raise
+    expired: BaseException | None = None  # what was raised because the deadline passed
     interrupt: BaseException | None = None  # KeyboardInterrupt, or the task's own cancellation, met in an observer
 
     failed: frozenset[Registration] | None = None
     probed: frozenset[Registration] | None = None  # paused ones that this call tries again
     passed_over: frozenset[Registration] | None = None  # guards that were not asked
 
+    attempt = 1
+    earlier = 0.0  # seconds the body ran in earlier attempts
+    began: float | None = None  # when the first attempt did
+    again: Again | None = None  # the body is to run again
+    notice: RetryNotice | None = None
+
+    held: dict[Registration, Any] | None = None  # the tokens of the guards that were asked
     _slots: dict[Registration, dict[str, Any]] | None = None
     _success: ExecutionResult | None = None
     _failure: ExecutionFailure | None = None
@@ -149,17 +172,28 @@ class Call(_Unset):
             self.plan.uses_slots = True
         return self._slots.setdefault(listener.registration, {})
 
-    def veto(self, error: BaseException) -> None:
+    def token_of(self, registration: Registration) -> Any:
+        """Return what a guard keeps for this call; `NOT_ASKED` if it was not asked."""
+        return NOT_ASKED if self.held is None else self.held.get(registration, NOT_ASKED)
+
+    def hold(self, *tokens: tuple[Registration, Any]) -> None:
+        """Take over the tokens of the guards that were asked."""
+        if self.held is None:
+            self.held = {registration: token for registration, token in tokens if token is not NOT_ASKED}
+
+    def veto(self, error: BaseException, by: str) -> None:
         """Refuse the call, unless that is done; a refusal takes back an answer."""
         if not self.vetoed:
+            self.decided_by = by
             # Decided last: a fault on the way must not leave a decision without what was decided.
             self.problem = error
             self.value = self.returned = None
             self.decided = self.vetoed = True
 
-    def answer(self, value: Any) -> None:
+    def answer(self, value: Any, by: str) -> None:
         """Answer the call in place of the body, unless it is decided."""
         if not self.decided:
+            self.decided_by = by
             self.value = self.returned = value
             self.decided = True
 
@@ -168,6 +202,25 @@ class Call(_Unset):
         self.raised = Raised(error)
         self._failure = None
 
+    def next_attempt(self) -> Call:
+        """Return the record of the next attempt; this one stays as contexts of this attempt have seen it."""
+        own = {name: value for name, value in self.__dict__.items() if name not in _OF_ONE_ATTEMPT}
+        call = Call()
+        call.plan, call.args, call.kwargs = self.plan, self.args, self.kwargs
+        call.elapsed, call.value, call.outcome = 0.0, None, None
+        call.__dict__.update(
+            own,
+            attempt=self.attempt + 1,
+            earlier=self.elapsed,
+            began=self.started if self.began is None else self.began,
+            _call_id=self.call_id,
+            _timestamp=self.timestamp,
+            problem=self.exception,
+        )
+        if self.raised is not None:
+            self.raised.release()
+        return call
+
     def without_problem(self) -> BaseException | None:
         """Set aside what goes to the caller so far, to see what comes."""
         problem, self.problem = self.problem, None
@@ -175,6 +228,8 @@ class Call(_Unset):
 
     def release(self) -> None:
         """Let go of what only the running call needs; contexts that were kept stay readable."""
-        self._slots = self.interrupt = None
+        self.interrupt = None
+        if not self.plan.keeps_slots:
+            self._slots = None
         if self.raised is not None and self.plan.shows_contexts:
             self.raised.release()

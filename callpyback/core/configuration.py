@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from callpyback.core.functions import FunctionKind, kind_of
@@ -38,6 +40,18 @@ def _refuse_class(parameter: str, value: Any) -> None:
         refuse(parameter, value, f"an instance, got the class; did you mean {value.__name__}()?")
 
 
+@contextmanager
+def looking_at(parameter: str, value: Any) -> Iterator[None]:
+    """Make a refusal of whatever a hostile value raises while it is looked at."""
+    try:
+        yield
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        message = f"{parameter}={safe_repr(value)} ({type_name(value)}): looking at it raised {safe_text(error)}"
+        raise ConfigurationError(message) from error
+
+
 def _contained(check: Callable[P, T]) -> Callable[P, T]:
     """Make a refusal of whatever a hostile value raises while it is looked at."""
 
@@ -68,19 +82,6 @@ def refuse_unknown_keywords(function: Callable[..., Any], given: Iterable[str]) 
             raise TypeError(message)
 
 
-def refuse_unavailable(max_execution_time: Any, enable_async_observers: Any) -> None:
-    """Refuse what this version does not do yet, rather than pretend."""
-    if max_execution_time is not None:
-        refuse("max_execution_time", max_execution_time, "None: deadlines are not available in this version")
-    if enable_async_observers is not False:
-        refuse(
-            "enable_async_observers",
-            enable_async_observers,
-            "False: background delivery is not available in this version; an observer with `async def update` is "
-            "awaited around coroutines without it",
-        )
-
-
 @_contained
 def checked_observers(observers: Any) -> list[Any]:
     """Return the observers as a list."""
@@ -106,19 +107,19 @@ def checked_variable_names(names: Any) -> tuple[str, ...]:
 
 
 @_contained
-def checked_exception_classes(classes: Any) -> tuple[type[Exception], ...]:
+def checked_exception_classes(classes: Any, parameter: str = "exception_classes") -> tuple[type[Exception], ...]:
     """Return the classes as a tuple."""
-    expected = "Exception subclasses, such as exception_classes=(ValueError,)"
+    expected = f"Exception subclasses, such as {parameter}=(ValueError,)"
     if isinstance(classes, type):
         classes = (classes,)
     if isinstance(classes, str | bytes) or not _is_iterable(classes):
-        refuse("exception_classes", classes, expected)
-    listed = _listed("exception_classes", classes, expected)
+        refuse(parameter, classes, expected)
+    listed = _listed(parameter, classes, expected)
     for cls in listed:
         if not (isinstance(cls, type) and issubclass(cls, BaseException)):
-            refuse("exception_classes", classes, f"{expected}; {safe_repr(cls)} is no exception class")
+            refuse(parameter, classes, f"{expected}; {safe_repr(cls)} is no exception class")
         if not issubclass(cls, Exception):
-            refuse("exception_classes", classes, f"{expected}; {cls.__name__} belongs to the program, not to handlers")
+            refuse(parameter, classes, f"{expected}; {cls.__name__} belongs to the program, not to handlers")
     return tuple(listed)
 
 
@@ -159,9 +160,37 @@ def checked_error_handler(handler: Any) -> Any:
     _refuse_class("error_handler", handler)
     if not callable(getattr(handler, "handle_error", None)):
         refuse("error_handler", handler, "an object with handle_error(error, context)")
-    if kind_of(handler.handle_error) is not FunctionKind.FUNCTION:
-        refuse("error_handler", handler, "a handle_error() that is a plain function: it is not awaited in this version")
+    if kind_of(handler.handle_error) in (FunctionKind.GENERATOR, FunctionKind.ASYNC_GENERATOR):
+        refuse("error_handler", handler, "a handle_error() that returns or raises; remove the `yield`")
     return handler
+
+
+@_contained
+def checked_retry(retry: Any) -> Any:
+    """Return what decides about retries."""
+    if retry is None:
+        return None
+    _refuse_class("retry", retry)
+    if not callable(getattr(retry, "next_wait", None)):
+        refuse("retry", retry, "None or a Retry, such as retry=Retry(attempts=3, on=ConnectionError)")
+    return retry
+
+
+@_contained
+def checked_seconds(parameter: str, value: Any, *, zero: bool = False) -> float:
+    """Return a finite number of seconds, above 0 unless `zero` is allowed."""
+    is_number = isinstance(value, float | int) and not isinstance(value, bool)
+    if not (is_number and (value > 0 or (zero and value == 0)) and value < math.inf):
+        refuse(parameter, value, f"a finite number of seconds {'from 0 on' if zero else 'above 0'}, such as 60")
+    return float(value)
+
+
+@_contained
+def checked_switch(parameter: str, value: Any) -> bool:
+    """Return True or False; anything else is refused, because it was meant for another parameter."""
+    if value is not True and value is not False:
+        refuse(parameter, value, "True or False")
+    return value is True
 
 
 @_contained

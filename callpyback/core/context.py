@@ -112,7 +112,10 @@ def _traceback_info(failure: ExecutionFailure) -> str:
 
 
 def _raised_of(failure: ExecutionFailure) -> Raised:
-    held = _stored_exception(failure)
+    return _raised(_stored_exception(failure))
+
+
+def _raised(held: Any) -> Raised:
     return held if isinstance(held, Raised) else Raised(held)
 
 
@@ -124,12 +127,44 @@ _defer(ExecutionFailure, "exception_type", _exception_type)
 _defer(ExecutionFailure, "traceback_info", _traceback_info)
 
 
+class RetryNotice(msgspec.Struct, frozen=True, eq=False):
+    """An attempt failed, and after a wait the body runs again.
+
+    Args:
+        attempt: The number of the attempt that failed, 1 for the first.
+        exception: What it raised.
+        wait: Seconds until the next one.
+    """
+
+    attempt: int
+    exception: BaseException
+    wait: float
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RetryNotice):
+            return NotImplemented
+        mine, theirs = self.exception, other.exception
+        same = mine is theirs or (type(mine) is type(theirs) and mine.args == theirs.args)
+        return same and (self.attempt, self.wait) == (other.attempt, other.wait)
+
+    def __hash__(self) -> int:
+        return hash((self.attempt, type(self.exception), self.wait))
+
+
+_notice_exception = RetryNotice.__dict__["exception"].__get__
+RetryNotice.exception = property(  # type: ignore[assignment]
+    lambda self: _raised(_notice_exception(self)).error, doc="The exception; see the class."
+)
+
+
 # `isinstance` with these classes is slow, because msgspec's metaclass is an ABCMeta; the code below compares classes.
 class Ending(msgspec.Struct, frozen=True):
     """The facts of a call that a context built by hand, copied or unpickled carries with it."""
 
     outcome: Outcome | None = None
     returned: Any = None
+    decided_by: str | None = None
+    attempt: int = 1
     call_id: str = ""
     instance: object | None = None
     execution_time: float | None = None
@@ -158,6 +193,7 @@ class ExecutionContext(msgspec.Struct, frozen=True, eq=False):
         local_variables: The captured locals by name; empty until the body has ended.
         metadata: The decorator's `metadata=`.
         timestamp: The wall clock when the call began, in seconds since the epoch.
+        notice: What an observer that asked for notices is told inside EXECUTING; None in every other context.
 
     Example:
         >>> context = ExecutionContext(
@@ -179,6 +215,7 @@ class ExecutionContext(msgspec.Struct, frozen=True, eq=False):
     local_variables: dict[str, Any] = DEFERRED
     metadata: dict[str, Any] = DEFERRED
     timestamp: float = DEFERRED
+    notice: RetryNotice | None = None
 
     @property
     def outcome(self) -> Outcome | None:
@@ -194,6 +231,16 @@ class ExecutionContext(msgspec.Struct, frozen=True, eq=False):
     def returned(self) -> Any:
         """What the caller got when a handler or guard supplied it; None otherwise and before the terminal state."""
         return self._call.returned if self.state in TERMINAL_STATES else None
+
+    @property
+    def decided_by(self) -> str | None:
+        """The name of the guard or error handler whose value or error the caller got; None if nobody decided."""
+        return self._call.decided_by if self.state in TERMINAL_STATES else None
+
+    @property
+    def attempt(self) -> int:
+        """Which run of the body this is: 1, unless a retry came before."""
+        return self._call.attempt
 
     @property
     def is_successful(self) -> bool:
@@ -235,7 +282,11 @@ class ExecutionContext(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def lifetime(self) -> float | None:
-        """Seconds from a generator's first step to its end, its consumer's time included; None elsewhere."""
+        """Seconds from a generator's first step to its end, its consumer's time included; None before the end.
+
+        Of other functions known only once an attempt has failed that may be repeated: from the beginning of the
+        first attempt, waits included.
+        """
         return self._call.lifetime if self.state in ENDED_STATES else None
 
     @property
@@ -285,7 +336,16 @@ class ExecutionContext(msgspec.Struct, frozen=True, eq=False):
         return _restored, ({**self._shown(), "_call": self._ending()},)
 
 
-_SHOWN: Final = ("state", "function_signature", "arguments", "result", "local_variables", "metadata", "timestamp")
+_SHOWN: Final = (
+    "state",
+    "function_signature",
+    "arguments",
+    "result",
+    "local_variables",
+    "metadata",
+    "timestamp",
+    "notice",
+)
 
 
 def _restored(fields: dict[str, Any]) -> ExecutionContext:

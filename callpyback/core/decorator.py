@@ -17,12 +17,12 @@ from callpyback.core.health import Ward
 from callpyback.core.policy import ErrorPolicy
 from callpyback.core.registration import Registration, ordered
 from callpyback.core.safe_repr import safe_repr
-from callpyback.core.time_sources import SystemTimeSource
+from callpyback.core.time_sources import Sleeper, SystemTimeSource
 from callpyback.errors import NO_VALUE, ConfigurationError
 
 T = TypeVar("T")
 
-_HOOKS = ("on_call", "on_success", "on_failure", "on_completion", "on_error")
+_HOOKS = ("on_call", "on_success", "on_failure", "on_completion", "on_error", "on_retry")
 
 
 class CallPyBack:
@@ -40,12 +40,16 @@ class CallPyBack:
             of them go on to the caller, unless `default_return` or `error_handler` answers for them.
         default_return: What the caller gets in place of an (expected) error. A list, dict or set is copied each
             time; `factory(make)` makes it anew.
-        max_execution_time: Not available yet.
-        enable_async_observers: Not available yet.
+        max_execution_time: Seconds the body may run, in each attempt; then the caller gets an `ExecutionTimeout`.
+            What that can promise for each kind of callable is told in `docs/explanation/deadlines.md`.
+        enable_async_observers: Hand what happens to a background thread, one for each observer, so that the caller
+            waits for none. Guards, critical observers and counters that are bound stay in the caller's thread.
         max_observer_failures: An observer that fails in so many calls in a row is paused for 30 s, then tried once.
         time_source: Where timestamps and durations come from; the system's clocks by default.
         variable_extractor: How local variables are captured; `TracingVariableExtractor` by default.
-        error_handler: An object with `handle_error(error, context)`, asked before `default_return` is used.
+        error_handler: An object with `handle_error(error, context)`, such as a chain of handlers, asked before
+            `default_return` is used.
+        retry: A `Retry`: whether, and after which wait, a body that failed is run again; asked before the handler.
         metadata: Shown to observers as `context.metadata`.
 
     Raises:
@@ -74,12 +78,20 @@ class CallPyBack:
         time_source: Any = None,
         variable_extractor: Any = None,
         error_handler: Any = None,
+        retry: Any = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        configuration.refuse_unavailable(max_execution_time, enable_async_observers)
+        self.max_execution_time = (
+            None
+            if max_execution_time is None
+            else configuration.checked_seconds("max_execution_time", max_execution_time)
+        )
+        self.delivers_in_background = configuration.checked_switch("enable_async_observers", enable_async_observers)
         self.variable_names = configuration.checked_variable_names(variable_names)
         self.max_observer_failures = configuration.checked_count("max_observer_failures", max_observer_failures)
         self.clocks = configuration.checked_clocks(time_source)
+        self.time_source = time_source
+        self.sleeper = Sleeper(time_source)
         self.uses_system_time = time_source is None or type(time_source) is SystemTimeSource
         self.variable_extractor = configuration.checked_extractor(variable_extractor)
         self._metadata = configuration.checked_metadata(metadata)
@@ -88,6 +100,7 @@ class CallPyBack:
             configuration.checked_exception_classes(exception_classes),
             configuration.checked_error_handler(error_handler),
             default_return,
+            configuration.checked_retry(retry),
         )
         self.ward = Ward(self.clocks[1], self.max_observer_failures)
         self.is_shut_down = False

@@ -12,7 +12,8 @@ from callpyback.core.context import ExecutionContext
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.functions import FunctionKind
 from callpyback.core.safe_repr import safe_repr, safe_text
-from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState
+from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState, Notice
+from callpyback.core.waiting import Wait
 from callpyback.errors import CallVetoed, ConfigurationError, StopProcessing
 
 if TYPE_CHECKING:
@@ -20,13 +21,15 @@ if TYPE_CHECKING:
     from callpyback.core.functions import Target
     from callpyback.core.registration import Registration
 
+_PRE: Final = ExecutionState.PRE_EXECUTION
+
 _BEFORE_THE_BODY: Final = frozenset(
     {ExecutionState.INITIALIZED, ExecutionState.PRE_EXECUTION, ExecutionState.EXECUTING}
 )
 
 Tell = Callable[["Call"], Any]
 Steps = Generator[Awaitable[Any], Any, None]
-"""A part of the sequence of a call. It yields what an async observer wants awaited, and nothing else."""
+"""A part of the sequence of a call. It yields what is to be awaited, such as an async observer, and is sent the result."""
 
 
 class _Telling(list[int]):
@@ -82,34 +85,53 @@ def is_inside_observer() -> bool:
 class Listener:
     """One registration on one function: how it is told each state it asked for."""
 
-    __slots__ = ("begin", "end", "is_async", "is_bound", "registration", "tells", "update", "wants_variables")
+    __slots__ = ("admit", "begin", "end", "is_async", "is_bound", "registration", "tells", "update", "wants_variables")
 
     def __init__(self, registration: Registration, target: Target) -> None:
         self.registration = registration
+        self.admit: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None = None
         self.begin: Callable[[], Any] | None = None
         self.end: Callable[..., Any] | None = None
         self.update: Callable[..., Any] | None = None
-        self.tells: dict[ExecutionState, Tell] = {}
-        bound = _bound(registration, target)
-        self.is_bound = bound is not None
-        self.is_async = bound is None and registration.awaited
-        self.wants_variables = bound is None
+        self.tells: dict[ExecutionState | Notice, Tell] = {}
+        guarding = _guarding(registration, target)
+        bound = None if guarding is not None else _bound(registration, target)
+        self.is_bound = bound is not None or guarding is not None
+        self.is_async = not self.is_bound and registration.awaited
+        self.wants_variables = not self.is_bound
         if self.is_async and target.kind in (FunctionKind.FUNCTION, FunctionKind.GENERATOR):
             message = (
                 f"observer {registration.name!r} is async, and {target.signature.qualname} is a {target.kind}: there "
                 "is nothing to await it; make its update() a plain function, or observe a coroutine function"
             )
             raise ConfigurationError(message)
-        if bound is not None:
+        if guarding is not None:
+            self._ask_by_plain_values(guarding)
+        elif bound is not None:
             self._tell_plain_values(bound)
-            return
+        else:
+            self._tell_by_context()
+
+    def _tell_by_context(self) -> None:
+        registration = self.registration
         callback = registration.callback
+        wanted: tuple[ExecutionState | Notice, ...] = (*registration.states, *registration.notices)
         if callback is not None and not callback.takes_context_only:
-            self.tells = {state: callback.compiled(state, self) for state in registration.states}
+            self.tells = {state: callback.compiled(state, self) for state in wanted}
             self.wants_variables = callback.wants_variables
         else:
             self.update = registration.update if callback is None else callback.callback
-            self.tells = {state: self._told_by_context(state) for state in registration.states}
+            self.tells = {state: self._told_by_context(state) for state in wanted}
+
+    def _ask_by_plain_values(self, guarding: tuple[Any, Any]) -> None:
+        registration = self.registration
+        self.admit, self.end = admit, end = guarding
+        self.tells[_PRE] = lambda call: admit(call.args, call.kwargs)
+        if end is not None:
+            for state in TERMINAL_STATES:
+                self.tells[state] = lambda call: end(
+                    call.elapsed, call.value, call.exception, call.outcome, call.token_of(registration)
+                )
 
     def _tell_plain_values(self, bound: tuple[Callable[[], Any] | None, Callable[..., Any] | None]) -> None:
         begin, end = bound
@@ -120,13 +142,18 @@ class Listener:
             for state in TERMINAL_STATES:
                 self.tells[state] = lambda call: end(call.elapsed, call.value, call.exception, call.outcome)
 
-    def _told_by_context(self, state: ExecutionState) -> Tell:
+    def _told_by_context(self, state: ExecutionState | Notice) -> Tell:
         update: Any = self.update
+        if isinstance(state, Notice):
+            return lambda call: update(ExecutionContext(ExecutionState.EXECUTING, call, self, notice=call.notice))
         return lambda call: update(ExecutionContext(state, call, self))
 
-    def is_told(self, call: Call) -> bool:
+    def is_told(self, call: Call, state: ExecutionState | Notice) -> bool:
         """Return whether to tell this observer: active, or paused and this is the call that tries it again."""
         registration = self.registration
+        if self.admit is not None and state is not _PRE:
+            # What a guard holds for a call it is to give back, paused and removed or not.
+            return call.held is not None and registration in call.held
         if registration.active:
             return call.passed_over is None or registration not in call.passed_over
         if call.probed is not None and registration in call.probed:
@@ -141,31 +168,55 @@ def _bound(registration: Registration, target: Target) -> tuple[Any, Any] | None
     """Return how an observer is told by plain values, or None if it is told by contexts."""
     if not callable(registration.bind):
         return None
+    bound = _asked_to_bind(registration, target, "bind", registration.bind, target.signature)
+    if bound is None:
+        return None
+    return _pair(registration, "bind", bound, "(begin, end), each something to call or None", may_lack_first=True)
+
+
+def _guarding(registration: Registration, target: Target) -> tuple[Any, Any] | None:
+    """Return how a guard decides by plain values, or None if it is told by contexts."""
+    if not callable(registration.bind_guard):
+        return None
+    bind, clock = registration.bind_guard, registration.clock
+    bound = _asked_to_bind(registration, target, "bind_guard", bind, target.signature, clock)
+    if bound is None:
+        return None
+    expected = "(admit, end), the first something to call, the second too or None"
+    return _pair(registration, "bind_guard", bound, expected, may_lack_first=False)
+
+
+def _asked_to_bind(registration: Registration, target: Target, name: str, bind: Any, *given: Any) -> Any:
     try:
-        bound = registration.bind(target.signature)
+        bound = bind(*given)
     except ConfigurationError:
         raise
     except Exception as error:
-        message = f"observer {registration.name!r}: bind() raised {safe_text(error)} for {target.signature.qualname}"
+        where = target.signature.qualname
+        message = f"observer {registration.name!r}: {name}() raised {safe_text(error)} for {where}"
         raise ConfigurationError(message) from error
-    if bound is None:
-        if callable(registration.update):
-            return None
-        message = f"observer {registration.name!r}: bind() gave None, and there is no update(context) to use instead"
+    if bound is None and not callable(registration.update):
+        message = f"observer {registration.name!r}: {name}() gave None, and there is no update(context) to use instead"
         raise ConfigurationError(message)
+    return bound
+
+
+def _pair(registration: Registration, name: str, bound: Any, expected: str, *, may_lack_first: bool) -> tuple[Any, Any]:
     parts = bound if isinstance(bound, tuple) else ()
-    if len(parts) == 2 and all(part is None or callable(part) for part in parts):  # noqa: PLR2004 - begin and end
-        return parts
+    if len(parts) == 2 and all(part is None or callable(part) for part in parts):  # noqa: PLR2004 - a pair
+        first, second = parts
+        if may_lack_first or first is not None:
+            return first, second
     message = (
-        f"observer {registration.name!r}: bind() gave {safe_repr(bound)}; expected (begin, end), each something to "
-        "call or None, or None to be told by update(context)"
+        f"observer {registration.name!r}: {name}() gave {safe_repr(bound)}; expected {expected}, or None to be told by "
+        "update(context)"
     )
     raise ConfigurationError(message)
 
 
-def told(call: Call, state: ExecutionState, start: int = 0) -> Steps:
-    """Tell one state to those who asked for it, from the `start`-th on, each isolated from the others."""
-    call.state = state
+def told(call: Call, state: ExecutionState | Notice, start: int = 0) -> Steps:
+    """Tell one state or notice to those who asked for it, from the `start`-th on, each isolated from the others."""
+    call.state = ExecutionState.EXECUTING if isinstance(state, Notice) else state
     listeners = call.plan.listeners[state]
     if not listeners:
         return
@@ -175,10 +226,12 @@ def told(call: Call, state: ExecutionState, start: int = 0) -> Steps:
     try:
         enter(thread)
         for listener in listeners[start:] if start else listeners:
-            if not listener.is_told(call) or (deciding and _is_passed_over(call, listener.registration)):
+            if not listener.is_told(call, state) or (deciding and _is_passed_over(call, listener.registration)):
                 continue
             try:
-                if listener.is_async:
+                if deciding and listener.admit is not None:
+                    yield from _asked(call, listener, listener.admit)
+                elif listener.is_async:
                     leave(thread)
                     yield from _awaited(call, listener.tells[state], listener)
                     thread = get_ident()
@@ -193,6 +246,41 @@ def told(call: Call, state: ExecutionState, start: int = 0) -> Steps:
     finally:
         while TELLING.count(thread) > before:  # two marks if Ctrl-C came at the wrong moment
             leave(thread)
+
+
+def _asked(call: Call, listener: Listener, admit: Callable[..., Any]) -> Steps:
+    """Have a guard decide, waiting with the call if it asks for that; the thread is not marked meanwhile."""
+    if call.held is None:
+        call.held = {}
+    call.held[listener.registration] = None
+    yield from decided_by(call, listener, admit(call.args, call.kwargs))
+
+
+def decided_by(call: Call, listener: Listener, decision: Any) -> Steps:
+    """Take what a guard's `admit` returned: an answer, a wait for one, or the guard's token."""
+    while isinstance(decision, Wait):
+        decision = yield from _waited(call, decision)
+    if type(decision) is not StopProcessing:
+        held: Any = call.held
+        held[listener.registration] = decision
+    elif not _is_decision(call, listener, decision):
+        kind = call.plan.target.kind
+        message = f"{safe_repr(decision.value)} can't stand for the items of a {kind}; an iterable can"
+        raise TypeError(message)
+
+
+def _waited(call: Call, waiting: Wait) -> Generator[Awaitable[Any], Any, Any]:
+    thread = get_ident()
+    is_marked = thread in TELLING
+    if is_marked:
+        leave(thread)
+    try:
+        if call.plan.target.kind in (FunctionKind.COROUTINE, FunctionKind.ASYNC_GENERATOR):
+            return (yield waiting.wait())
+        return waiting.block()
+    finally:
+        if is_marked:
+            enter(thread)
 
 
 def _awaited(call: Call, tell: Tell, listener: Listener) -> Steps:
@@ -224,9 +312,10 @@ def judge(call: Call, listener: Listener, error: BaseException) -> None:
     """Decide what an exception out of an observer means: a decision, an interrupt, or the observer's failure."""
     deciding = call.state is ExecutionState.PRE_EXECUTION
     is_users = call.raised is not None and call.raised.error is error  # it is on its way to the caller anyway
-    if not is_users and (isinstance(error, KeyboardInterrupt) or (listener.is_async and is_own_cancellation(error))):
+    is_awaited = listener.is_async or listener.admit is not None
+    if not is_users and (isinstance(error, KeyboardInterrupt) or (is_awaited and is_own_cancellation(error))):
         call.interrupt = error
-    elif not (deciding and _is_decision(call, error)):
+    elif not (deciding and _is_decision(call, listener, error)):
         _count_failure(call, listener.registration, error)
         if listener.registration.critical:
             _insist(call, listener.registration, error)
@@ -244,16 +333,16 @@ def judge_afterwards(call: Call, listener: Listener, error: BaseException) -> No
             leave(thread)
 
 
-def _is_decision(call: Call, error: BaseException) -> bool:
+def _is_decision(call: Call, listener: Listener, error: BaseException) -> bool:
     if isinstance(error, CallVetoed):
         if not call.decided:
-            call.veto(error)
+            call.veto(error, listener.registration.name)
         return True
     if isinstance(error, StopProcessing) and not error.has_value:
         call.told_enough = True
         return True
     if isinstance(error, StopProcessing) and is_answer(call.plan.target.kind, error.value):
-        call.answer(error.value)
+        call.answer(error.value, listener.registration.name)
         return True
     return False
 
@@ -282,7 +371,7 @@ def _insist(call: Call, registration: Registration, error: BaseException) -> Non
         refusal.__cause__ = error
         error = refusal
     if call.state in _BEFORE_THE_BODY:
-        call.veto(error)
+        call.veto(error, registration.name)
     elif call.problem is None:
         call.problem = error
 

@@ -10,14 +10,26 @@ skip this module, with code that tells the same observers the same states in the
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Generator
 from typing import TYPE_CHECKING, Any
 
-from callpyback.core.context import ExecutionContext
-from callpyback.core.dispatch import ObserverExit, Steps, is_cancellation, judge_afterwards, settle, told
+from callpyback.core.context import ExecutionContext, RetryNotice
+from callpyback.core.decisions import Again, Answered, Decision
+from callpyback.core.dispatch import (
+    ObserverExit,
+    Steps,
+    decided_by,
+    is_cancellation,
+    is_own_cancellation,
+    judge_afterwards,
+    settle,
+    told,
+)
 from callpyback.core.functions import FunctionKind
 from callpyback.core.raised import attributes_of
 from callpyback.core.reporting import report
-from callpyback.core.state_machine import ExecutionState, Outcome
+from callpyback.core.state_machine import ExecutionState, Notice, Outcome
+from callpyback.core.time_sources import elapsed_between
 
 if TYPE_CHECKING:
     from callpyback.core.call import Call
@@ -52,6 +64,8 @@ def _without_body(call: Call) -> tuple[Outcome, ExecutionState]:
 
 def succeeding(call: Call, start: int = 0) -> Steps:
     """From the return of the body to the end."""
+    if call.attempt > 1:
+        _note_lifetime(call)
     yield from told(call, POST_SUCCESS, start)
     yield from _ended(call, *_after_success(call))
 
@@ -69,39 +83,119 @@ def failing(call: Call, error: BaseException) -> Steps:
     """From an exception of the body to the end; `call.handled` says whether a value replaces it."""
     untouched = _Untouched(error)
     call.fail(error)
-    call.value, call.problem, call.interrupt = None, None, None
+    call.value, call.problem, call.interrupt, call.again = None, None, None, None
     call.closing = isinstance(error, GeneratorExit) and call.plan.target.kind is FunctionKind.COROUTINE
     try:
         if isinstance(error, Exception):
+            if call.plan.policy.retries:
+                _note_lifetime(call)
             yield from told(call, POST_FAILURE)
             if call.plan.policy.answers:
                 untouched.restore()
-            outcome, terminal = _after_failure(call, error)
+            outcome, terminal = yield from _after_failure(call, error)
+            if call.again is not None:
+                return
         else:
             outcome, terminal = _of_interrupt(error)
         yield from _ended(call, outcome, terminal)
+        _raise_timeout(call, error)
     finally:
         untouched.restore()
 
 
-def _after_failure(call: Call, error: Exception) -> tuple[Outcome, ExecutionState]:
+def _after_failure(call: Call, error: Exception) -> Generator[Awaitable[Any], Any, tuple[Outcome, ExecutionState]]:
     policy = call.plan.policy
+    failed = Outcome.TIMED_OUT if error is call.expired else Outcome.FAILURE
     if call.interrupt is not None:
         return _of_interrupt(call.interrupt)
     if call.problem is not None:
         call.problem = None  # a critical observer failed too: the user's own exception wins
-        return Outcome.FAILURE, ERROR
-    if not policy.expects(error):
-        return Outcome.FAILURE, ERROR
+        return failed, ERROR
+    decision: Decision = None
     if policy.answers:
         try:
-            call.returned = policy.answer(error, ExecutionContext(POST_FAILURE, call))
+            decision = yield from policy.deciding(error, ExecutionContext(POST_FAILURE, call))
         except BaseException as raised:  # noqa: BLE001 - what a handler raises goes to the caller
-            call.problem = None if raised is error else raised
-        else:
-            call.handled = True
-            return Outcome.HANDLED, COMPLETED
-    return Outcome.FAILURE, COMPLETED
+            own = raised.args[0] if type(raised) is ObserverExit else raised
+            if own is not error:
+                call.problem = own
+                if is_own_cancellation(own):
+                    return Outcome.CANCELLED, COMPLETED
+    terminal = COMPLETED if policy.expects(error) else ERROR
+    if decision is None:
+        return failed, terminal
+    if isinstance(decision, Again):
+        if not call.items:  # what a generator has given away already can't be given anew
+            call.again = decision
+        return failed, terminal
+    call.decided_by = decision.by
+    if isinstance(decision, Answered):
+        call.returned, call.handled = decision.value, True
+        return Outcome.HANDLED, terminal
+    if decision.error is not error:
+        call.problem = decision.error
+    return failed, terminal
+
+
+def _raise_timeout(call: Call, error: BaseException) -> None:
+    """Send the timeout to the caller, where the body raised only the cancellation by which its deadline ended it."""
+    if error is call.expired and error.__traceback__ is None and not call.handled and call.problem is None:
+        call.problem = error
+
+
+def _note_lifetime(call: Call) -> None:
+    started: Any = call.started if call.began is None else call.began
+    call.lifetime = elapsed_between(started, call.plan.clock())
+
+
+def retrying(call: Call) -> Steps:
+    """From the decision to run the body again to the moment it does; to the end, if something comes between."""
+    again: Any = call.again
+    error: Any = call.exception
+    call.notice = RetryNotice(call.attempt, error, again.wait) if call.plan.listeners[Notice.RETRY] else None
+    call.without_problem()
+    yield from told(call, Notice.RETRY)
+    if not (call.problem or call.interrupt):
+        try:
+            yield from _paused(call, again.wait)
+        except ObserverExit as interrupt:
+            call.interrupt = interrupt.args[0]
+        except Exception as fault:  # noqa: BLE001 - the time source is the user's: no wait then
+            report(fault)
+        except BaseException as interrupt:  # noqa: BLE001 - Ctrl-C, or the task's cancellation
+            call.interrupt = interrupt
+    yield from _ended_between(call, error)
+
+
+def attempting(call: Call) -> Steps:
+    """Into the body for another attempt; to the end, if a critical observer fails there."""
+    error: Any = call.without_problem()
+    if call.plan.listeners[EXECUTING]:
+        yield from told(call, EXECUTING)
+        yield from _ended_between(call, error)
+
+
+def _ended_between(call: Call, error: BaseException) -> Steps:
+    """End a call between two attempts, if it is to end."""
+    if call.interrupt is not None:
+        call.again = None
+        yield from _ended(call, *_interrupted(call, call.interrupt))
+    elif call.problem is not None or call.vetoed:
+        # A critical observer failed: the user's own exception wins.
+        call.again, call.decided_by, call.vetoed = None, None, False
+        call.without_problem()
+        call.fail(error)
+        yield from _ended(call, Outcome.FAILURE, ERROR)
+        trace = error.__traceback__
+        call.problem = call.problem or error.with_traceback(None if trace is None else trace.tb_next)
+
+
+def _paused(call: Call, seconds: float) -> Steps:
+    sleeper: Any = call.plan.sleeper
+    if call.plan.target.kind in (FunctionKind.COROUTINE, FunctionKind.ASYNC_GENERATOR):
+        yield sleeper.wait(seconds)
+    else:
+        sleeper.block(seconds)
 
 
 def _interrupted(call: Call, error: BaseException) -> tuple[Outcome, ExecutionState]:
@@ -132,11 +226,30 @@ def _ended(call: Call, outcome: Outcome, terminal: ExecutionState, start: int = 
         settle(call)
 
 
-def resumed_beginning(call: Call, at: int, error: BaseException) -> Steps:
-    """Go on with PRE_EXECUTION after the `at`-th listener raised."""
+def resumed_beginning(call: Call, at: int, error: BaseException | None, decision: Any = None) -> Steps:
+    """Go on with PRE_EXECUTION after the `at`-th listener raised, or decided, or wants the call to wait."""
     call.state = PRE_EXECUTION
-    judge_afterwards(call, call.plan.listeners[PRE_EXECUTION][at], error)
+    listener = call.plan.listeners[PRE_EXECUTION][at]
+    if decision is not None:
+        try:
+            yield from decided_by(call, listener, decision)
+        except BaseException as raised:  # noqa: BLE001 - judged as what the guard itself raises
+            error = raised.args[0] if type(raised) is ObserverExit else raised
+    if error is not None:
+        judge_afterwards(call, listener, error)
     yield from beginning(call, at + 1)
+
+
+def resumed_answer(call: Call, answered: int, at: int, error: BaseException, decision: Any) -> Steps:
+    """Go on after a guard answered, the `answered`-th listener, and the `at`-th of COMPLETED raised."""
+    call.decided = True
+    call.value = call.returned = decision.value
+    call.decided_by = call.plan.listeners[PRE_EXECUTION][answered].registration.name
+    call.state, call.outcome = COMPLETED, Outcome.SUPPLIED
+    judge_afterwards(call, call.plan.listeners[COMPLETED][at], error)
+    problem = call.without_problem()
+    yield from _ended(call, Outcome.SUPPLIED, COMPLETED, at + 1)
+    call.problem = call.problem or problem
 
 
 def resumed_success(call: Call, at: int, error: BaseException) -> Steps:
@@ -206,15 +319,16 @@ async def complete(call: Call, steps: Steps) -> None:
         wanted = next(steps, None)
         while wanted is not None:
             failure: BaseException | None = None
+            result: Any = None
             try:
-                await wanted
+                result = await wanted
             except BaseException as error:  # noqa: BLE001 - `told` judges it
                 failure = error
             # After the `except`: what is told now must not see this exception as the one being handled.
             if failure is not None and _is_closing(failure):
                 # Nothing can be awaited any more: the rest is told without async observers.
                 call.closing, call.interrupt, failure = True, failure, None
-            wanted = next(steps, None) if failure is None else _thrown(steps, failure)
+            wanted = _sent(steps, result) if failure is None else _thrown(steps, failure)
     except Exception as fault:  # noqa: BLE001 - our own fault must not become the caller's
         try:
             report(fault)
@@ -226,6 +340,13 @@ def _is_closing(error: BaseException) -> bool:
     """Return whether our own coroutine is being closed; a GeneratorExit that an observer raised came from its frame."""
     trace = error.__traceback__
     return isinstance(error, GeneratorExit) and (trace is None or trace.tb_next is None)
+
+
+def _sent(steps: Steps, result: Any) -> Any:
+    try:
+        return steps.send(result)
+    except StopIteration:
+        return None
 
 
 def _thrown(steps: Steps, error: BaseException) -> Any:

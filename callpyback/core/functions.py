@@ -114,7 +114,8 @@ class FunctionSignature:
             ({'name': 'ann', 'greeting': 'hello'}, None)
         """
         if self._binder is None:
-            self._binder = ArgumentBinder(self._function or self, self)
+            function: Any = self if self._function is None else self._function
+            self._binder = ArgumentBinder(function, self)
         return self._binder.bind(self.wrapper, args, kwargs)
 
     @property

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from callpyback.core.deadlines import Deadline
 from callpyback.core.dispatch import Listener, is_inside_observer
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.functions import FunctionKind, FunctionSignature, Target
 from callpyback.core.hooks import Hook
 from callpyback.core.plan import EMPTY, STALE, Plan
 from callpyback.core.safe_repr import safe_repr
-from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState
+from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState, Notice
 from callpyback.core.wrappers import fit, make_wrapper
 from callpyback.errors import ConfigurationError, nearest
 
@@ -55,6 +56,9 @@ class FunctionHandle:
         self._decorator = decorator
         self._target = Target(function, dict(decorator.metadata))
         self._refuse_answers_for_generators()
+        self._refuse_awaiting()
+        limit = decorator.max_execution_time
+        self._deadline = None if limit is None else Deadline(self._target.signature, limit, decorator.time_source)
         self._own: list[Registration] = []
         self._known = Known()
         self._listeners: list[Listener] = []
@@ -68,6 +72,7 @@ class FunctionHandle:
         self.on_failure = Hook(self, ExecutionState.POST_FAILURE)
         self.on_completion = Hook(self, *TERMINAL_STATES)
         self.on_error = Hook(self, ExecutionState.ERROR)
+        self.on_retry = Hook(self, Notice.RETRY)
         self._cell, self._function = make_wrapper(self._target, self)
         self._target.stand_for(self._function)
         reset_after_fork(self)
@@ -78,6 +83,15 @@ class FunctionHandle:
             message = (
                 f"default_return on {self._target.signature.qualname}: a {self._target.kind} has no single value to "
                 "replace; drop default_return, or catch the error where the items are consumed"
+            )
+            raise ConfigurationError(message)
+
+    def _refuse_awaiting(self) -> None:
+        kind = self._target.kind
+        if self._decorator.policy.is_async and kind in (FunctionKind.FUNCTION, FunctionKind.GENERATOR):
+            message = (
+                f"error_handler on {self._target.signature.qualname}: it is async, and there is nothing to await it "
+                f"around a {kind}; make it a plain function, or decorate a coroutine function"
             )
             raise ConfigurationError(message)
 
@@ -230,7 +244,7 @@ class FunctionHandle:
         decorator = self._decorator
         is_silent = self._is_paused or decorator.is_shut_down
         listeners = () if is_silent else tuple(known for known in self._listeners if not known.registration.retired)
-        if not listeners and not decorator.policy.answers:
+        if not (listeners or decorator.policy.answers or self._deadline):
             self._binding = None
             return EMPTY
         wanted = decorator.variable_names and (
@@ -246,6 +260,8 @@ class FunctionHandle:
             system_time=decorator.uses_system_time,
             binding=self._binding if wanted else None,
             ailing=decorator.ward.ailing,
+            deadline=self._deadline,
+            sleeper=decorator.sleeper,
         )
 
     def _bound_extractor(self) -> Any:

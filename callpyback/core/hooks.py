@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 if TYPE_CHECKING:
     from callpyback.core.handle import FunctionHandle
-    from callpyback.core.state_machine import ExecutionState
+    from callpyback.core.state_machine import ExecutionState, Notice
 
 C = TypeVar("C", bound=Callable[..., Any])
 
 
 class Hook:
-    """Registers callbacks for some states of one function.
+    """Registers callbacks for some states, or a notice, of one function.
 
     `function.on_success(callback)`, `@function.on_success` and `@function.on_success(priority=5)` all register and
     give the callback back unchanged. A callback takes what it names; see `callpyback.on_success`.
     """
 
-    __slots__ = ("_handle", "_states")
+    __slots__ = ("_handle", "_told")
 
-    def __init__(self, handle: FunctionHandle, *states: ExecutionState) -> None:
+    def __init__(self, handle: FunctionHandle, *told: ExecutionState | Notice) -> None:
         self._handle = handle
-        self._states = states
+        self._told = told
 
     @overload
     def __call__(self, callback: C, *, priority: float = 0, name: str | None = None, weak: bool = False) -> C: ...
@@ -49,11 +49,11 @@ class Hook:
         from callpyback.observers.callback import CallbackObserver  # noqa: PLC0415
 
         def register(callback: C) -> C:
-            observer = CallbackObserver(callback, self._states, priority=priority, name=name)
+            observer = CallbackObserver(callback, self._told, priority=priority, name=name)
             self._handle.add_observer(observer, weak=weak)
             return callback
 
         return register if callback is None else register(callback)
 
     def __repr__(self) -> str:
-        return f"<Hook for {', '.join(state.name for state in self._states)} of {self._handle!r}>"
+        return f"<Hook for {', '.join(state.name for state in self._told)} of {self._handle!r}>"

@@ -19,6 +19,12 @@ _UNROLLED: Final = 8
 
 _IN_A_LOOP: Final = ("loop",)
 
+_WITHOUT_CALL: Final = {"begin", "end", "ask", "settle"}
+"""The forms that are called with plain values."""
+
+_PARTS: Final = {"update": "update", "tell": "tells", "begin": "begin", "end": "end", "ask": "admit", "settle": "end"}
+"""What of a listener is called in each form."""
+
 
 class Layout:
     """The sort of each listener at each state, and what else is fixed; without a plan, the general layout.
@@ -27,25 +33,30 @@ class Layout:
         is_straight: Whether the straight path may be used.
         has_call: Whether the record of the call is needed when nothing unusual happens.
         captures: Whether local variables are captured; None in the general layout, which asks the plan.
-        forms: For each state of the straight path how each listener is told: "update", "tell", "begin" or "end", the
-            last two preceded by "leaf " where they call nothing.
+        retries: Whether a body that failed may run again; then the straight path may go over into the general one.
+        forms: For each state of the straight path how each listener is told: "update", "tell", "begin", "end", or for
+            guards "ask" and "settle"; the last four preceded by "leaf " where they call nothing.
     """
 
     def __init__(self, plan: Plan | None = None) -> None:
         self.is_straight = plan is not None and _is_straight(plan)
         self.has_call = True
+        self.retries = plan is not None and plan.policy.retries
         self.captures: bool | None = None
+        self.guards: dict[ExecutionState, dict[int, int]] = {}
         self.forms: dict[ExecutionState, tuple[str, ...]] = {}
         if plan is not None and self.is_straight:
             self.captures = plan.binding is not None
             self.forms = {state: _forms(plan, state) for state in (_PRE, _SUCCESS, _COMPLETED)}
-            only_ends = not self.forms[_SUCCESS] and set(self.forms[_COMPLETED]) <= {"end", "leaf end"}
-            self.has_call = bool(self.forms[_PRE]) or not only_ends or self.captures
+            told = {form.removeprefix("leaf ") for forms in self.forms.values() for form in forms}
+            self.has_call = self.captures or not told <= _WITHOUT_CALL
+            self.guards = _guards(plan)
 
     @property
     def key(self) -> tuple[Any, ...]:
         """Equal for plans that share code."""
-        return (self.captures, *self.forms.values())
+        settled = self.guards.get(_COMPLETED, {})
+        return (self.is_straight, self.retries, self.captures, *self.forms.values(), *settled.values())
 
     def captured(self, text: str) -> str:
         """Return a text about captured variables, if there are any to capture."""
@@ -77,8 +88,8 @@ class Layout:
         parts: list[Any] = []
         for state, forms in self.unrolled():
             for form, listener in zip(forms, plan.listeners[state], strict=True):
-                kind = form.removeprefix("leaf ")
-                told = listener.tells[state] if kind == "tell" else getattr(listener, kind)
+                part = _PARTS[form.removeprefix("leaf ")]
+                told = listener.tells[state] if part == "tells" else getattr(listener, part)
                 parts += (told, listener, listener.registration)
         return tuple(parts)
 
@@ -92,8 +103,20 @@ class Layout:
 
 
 def _is_straight(plan: Plan) -> bool:
-    unusual = plan.listeners[ExecutionState.INITIALIZED] or plan.listeners[ExecutionState.EXECUTING]
-    return plan.system_time and not plan.is_async and not unusual
+    unusual = plan.listeners[ExecutionState.INITIALIZED] or plan.listeners[ExecutionState.EXECUTING] or plan.deadline
+    if not plan.system_time or plan.is_async or unusual:
+        return False
+    many = [listener for told in plan.listeners.values() if len(told) > _UNROLLED for listener in told]
+    return all(listener.admit is None for listener in many)
+
+
+def _guards(plan: Plan) -> dict[ExecutionState, dict[int, int]]:
+    """Number the guards; return which listener of a state is which guard."""
+    numbers = {listener: number for number, listener in enumerate(plan.listeners[_PRE]) if listener.admit is not None}
+    return {
+        state: {index: numbers[listener] for index, listener in enumerate(plan.listeners[state]) if listener in numbers}
+        for state in (_PRE, _COMPLETED)
+    }
 
 
 def _forms(plan: Plan, state: ExecutionState) -> tuple[str, ...]:
@@ -110,4 +133,5 @@ def _looped(listener: Listener, state: ExecutionState) -> tuple[Registration, An
 def _form(state: ExecutionState, listener: Listener) -> str:
     if not listener.is_bound:
         return "tell" if listener.update is None else "update"
-    return f"{'leaf ' if listener.registration.is_leaf else ''}{'begin' if state is _PRE else 'end'}"
+    first, last = ("begin", "end") if listener.admit is None else ("ask", "settle")
+    return f"{'leaf ' if listener.registration.is_leaf else ''}{first if state is _PRE else last}"

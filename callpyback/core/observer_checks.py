@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import enum
 import math
 import numbers
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from callpyback.core.safe_repr import safe_repr, safe_text, type_name
-from callpyback.core.state_machine import PLAIN_STATES, ExecutionState
+from callpyback.core.state_machine import PLAIN_STATES, ExecutionState, Notice
 from callpyback.errors import ConfigurationError
+
+M = TypeVar("M", bound=enum.Enum)
 
 
 def check_observer(observer: Any) -> None:
@@ -19,7 +22,7 @@ def check_observer(observer: Any) -> None:
         name = observer.__name__
         message = f"observers={safe_repr(observer)}: expected an instance, got the class; did you mean {name}()?"
         raise ConfigurationError(message)
-    if callable(getattr(observer, "update", None)) or callable(getattr(observer, "bind", None)):
+    if any(callable(getattr(observer, name, None)) for name in ("update", "bind", "bind_guard")):
         if not hasattr(observer, "priority"):
             message = f"observer {safe_repr(observer)} lacks `priority`: give it a number, 0 for no preference"
             raise ConfigurationError(message)
@@ -88,13 +91,24 @@ def checked_states(states: Any, owner: Any) -> frozenset[ExecutionState]:
         return PLAIN_STATES
     if isinstance(states, ExecutionState):
         return frozenset({states})
-    is_several = isinstance(states, Iterable) and not isinstance(states, str | bytes)
-    given: list[Any] = list(islice(states, len(ExecutionState) + 1)) if is_several else [states]
-    for state in given:
-        if not isinstance(state, ExecutionState):
+    return _checked_members("states", states, ExecutionState, owner)
+
+
+def checked_notices(notices: Any, owner: Any) -> frozenset[Notice]:
+    """Return the notices as a set, none for None, or refuse them by name."""
+    if notices is None:
+        return frozenset()
+    return _checked_members("notices", frozenset({notices}) if isinstance(notices, Notice) else notices, Notice, owner)
+
+
+def _checked_members(parameter: str, values: Any, members: type[M], owner: Any) -> frozenset[M]:
+    is_several = isinstance(values, Iterable) and not isinstance(values, str | bytes)
+    given: list[Any] = list(islice(values, len(members) + 1)) if is_several else [values]
+    for value in given:
+        if not isinstance(value, members):
             message = (
-                f"states={safe_repr(states)} of {safe_repr(owner)}: {safe_repr(state)} ({type_name(state)}) is no "
-                f"ExecutionState; expected some of {', '.join(s.name for s in ExecutionState)}"
+                f"{parameter}={safe_repr(values)} of {safe_repr(owner)}: {safe_repr(value)} ({type_name(value)}) is no "
+                f"{members.__name__}; expected some of {', '.join(member.name for member in members)}"
             )
             raise ConfigurationError(message)
     return frozenset(given)

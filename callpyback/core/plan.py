@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.call import Call
-from callpyback.core.state_machine import ExecutionState
+from callpyback.core.state_machine import ExecutionState, Notice
 
 if TYPE_CHECKING:
+    from callpyback.core.deadlines import Deadline
     from callpyback.core.dispatch import Listener
     from callpyback.core.functions import Target
     from callpyback.core.policy import ErrorPolicy
     from callpyback.core.registration import Registration
+    from callpyback.core.time_sources import Sleeper
 
 Clock = Callable[[], float]
 
@@ -36,6 +38,8 @@ class Plan:
         system_time: bool,
         binding: Any,
         ailing: set[Registration],
+        deadline: Deadline | None = None,
+        sleeper: Sleeper | None = None,
     ) -> None:
         self.shape = 0
         self.told: tuple[Any, ...] = ()
@@ -47,13 +51,17 @@ class Plan:
         self.system_time = system_time
         self.binding = binding
         self.ailing = ailing
+        self.deadline = deadline
+        self.sleeper = sleeper
         self.uses_slots = False
         told = list(listeners)
         self.registrations = frozenset(listener.registration for listener in told)
+        self.keeps_slots = any(listener.registration.delivers_later for listener in told)
         self.shows_contexts = policy.answers or any(not listener.is_bound for listener in told)
         self.is_async = any(listener.is_async for listener in told)
-        self.listeners: dict[ExecutionState, tuple[Listener, ...]] = {
-            state: tuple(listener for listener in told if state in listener.tells) for state in ExecutionState
+        self.listeners: dict[ExecutionState | Notice, tuple[Listener, ...]] = {
+            state: tuple(listener for listener in told if state in listener.tells)
+            for state in (*ExecutionState, *Notice)
         }
 
     def __reduce__(self) -> Any:

@@ -6,7 +6,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from callpyback.core.safe_repr import safe_repr, safe_text
+from callpyback.core.decisions import Again, Answered, Deciding, Decision, Reraised
+from callpyback.core.functions import FunctionKind, kind_of
+from callpyback.core.safe_repr import safe_repr, safe_text, type_name
 from callpyback.errors import NO_VALUE, ConfigurationError
 
 if TYPE_CHECKING:
@@ -41,43 +43,93 @@ class factory:  # noqa: N801 - read as a word: default_return=factory(dict)
         return f"factory({self.make!r})"
 
 
-class ErrorPolicy:
-    """The decorator's `exception_classes`, `error_handler` and `default_return`."""
+class Default:
+    """The value that goes to a caller in place of an error, if there is one.
 
-    def __init__(self, classes: tuple[type[Exception], ...], handler: Any, default: Any) -> None:
-        if isinstance(default, _SHARED_BY_MISTAKE):
-            _check_copies(default)
-        self._classes = classes
-        self._handler = handler
-        self._default = default
+    A list, dict or set is copied for each caller, since callers may change what they get; a `factory` makes it anew.
+
+    Args:
+        value: The value; `NO_VALUE` for none.
+        parameter: What it is called in errors.
+
+    Raises:
+        ConfigurationError: It is a container that cannot be copied.
+    """
+
+    def __init__(self, value: Any, parameter: str = "default_return") -> None:
+        if isinstance(value, _SHARED_BY_MISTAKE):
+            _check_copies(value, parameter)
+        self._value = value
 
     @property
-    def answers(self) -> bool:
-        """Whether a value may go to the caller in place of an error."""
-        return self._handler is not None or self._default is not NO_VALUE
+    def is_given(self) -> bool:
+        """Whether there is a value."""
+        return self._value is not NO_VALUE
+
+    def get(self) -> Any:
+        """Return the value for one caller."""
+        if isinstance(self._value, factory):
+            return self._value.make()
+        return _copied(self._value) if isinstance(self._value, _SHARED_BY_MISTAKE) else self._value
+
+    def __repr__(self) -> str:
+        return safe_repr(self._value)
+
+
+class ErrorPolicy:
+    """The decorator's `exception_classes`, `retry`, `error_handler` and `default_return`.
+
+    Attributes:
+        answers: Whether somebody is asked about errors: a value may go to the caller, or the body run again.
+        retries: Whether the body may run again.
+        is_async: Whether asking may mean awaiting.
+    """
+
+    def __init__(self, classes: tuple[type[Exception], ...], handler: Any, default: Any, retry: Any = None) -> None:
+        self._classes = classes
+        self._handler = handler
+        self._default = Default(default)
+        self._retry = retry
+        self.retries = retry is not None or bool(getattr(handler, "retries", False))
+        self.is_async = handler is not None and (
+            getattr(handler, "is_async", False) is True or kind_of(handler.handle_error) is FunctionKind.COROUTINE
+        )
+        self.answers = handler is not None or self._default.is_given or self.retries
 
     def expects(self, error: Exception) -> bool:
         """Return whether this error is one of those named; every one is, if none were."""
         return not self._classes or isinstance(error, self._classes)
 
-    def answer(self, error: Exception, context: ExecutionContext) -> Any:
-        """Return what the caller gets instead.
-
-        Raises:
-            Exception: The error itself if nothing answers for it, or the one the handler raised in its place.
-        """
+    def deciding(self, error: Exception, context: ExecutionContext) -> Deciding:
+        """Ask, in this order, `retry`, for errors that are expected the handler and the default; None for nobody."""
+        if self._retry is not None:
+            wait = self._retry.next_wait(error, context.attempt, context.lifetime)
+            if wait is not None:
+                return Again(wait, type_name(self._retry))
+        if not self.expects(error):
+            return None
         if self._handler is not None:
-            try:
-                return self._handler.handle_error(error, context)
-            except Exception as raised:
-                if raised is not error or self._default is NO_VALUE:
-                    raise
-        if isinstance(self._default, factory):
-            return self._default.make()
-        if self._default is NO_VALUE:
-            raise error
-        # Callers may change what they get, and the next caller must not see that.
-        return _copied(self._default) if isinstance(self._default, _SHARED_BY_MISTAKE) else self._default
+            decision: Decision = yield from asked(self._handler, error, context)
+            if decision is not None:
+                return decision
+        return Answered(self._default.get(), "default_return") if self._default.is_given else None
+
+
+def asked(handler: Any, error: Exception, context: ExecutionContext) -> Deciding:
+    """Ask one handler: by its `decide`, or by `handle_error` where it has no more.
+
+    `handle_error` answers by what it returns, raises `error` itself to pass, or raises what goes to the caller.
+    """
+    if callable(getattr(handler, "decide", None)):
+        decision: Decision = yield from handler.decide(error, context)
+        return decision
+    try:
+        value = handler.handle_error(error, context)
+        if kind_of(handler.handle_error) is FunctionKind.COROUTINE:
+            value = yield value
+    except Exception as raised:  # noqa: BLE001 - what a handler raises goes to the caller
+        return None if raised is error else Reraised(raised, type_name(handler))
+    return Answered(value, type_name(handler))
 
 
 def _copied(default: Any) -> Any:
@@ -86,12 +138,12 @@ def _copied(default: Any) -> Any:
     return copy.deepcopy(default)
 
 
-def _check_copies(default: Any) -> None:
+def _check_copies(default: Any, parameter: str) -> None:
     try:
         _copied(default)
     except Exception as error:
         message = (
-            f"default_return={safe_repr(default)}: each caller gets a copy, and copying it raised {safe_text(error)}; "
-            "use default_return=factory(make), with a function that makes it anew"
+            f"{parameter}={safe_repr(default)}: each caller gets a copy, and copying it raised {safe_text(error)}; "
+            f"use {parameter}=factory(make), with a function that makes it anew"
         )
         raise ConfigurationError(message) from error

@@ -11,6 +11,7 @@ from callpyback.core.functions import FunctionKind, kind_of
 from callpyback.core.health import Condition, ObserverHealth, Ward
 from callpyback.core.observer_checks import (
     check_observer,
+    checked_notices,
     checked_priority,
     checked_states,
     run_lifecycle,
@@ -34,12 +35,15 @@ class Registration:
         "active",
         "awaited",
         "bind",
+        "bind_guard",
         "callback",
         "condition",
         "critical",
+        "delivers_later",
         "guard",
         "is_leaf",
         "name",
+        "notices",
         "order",
         "priority",
         "retired",
@@ -73,8 +77,10 @@ class Registration:
         self.priority = checked_priority(getattr(observer, "priority", None), observer)
         self.name = shown_name(observer)
         self.states = checked_states(getattr(observer, "states", None) if states is None else states, observer)
+        self.notices = checked_notices(getattr(observer, "notices", None), observer)
         self.critical = bool(getattr(observer, "critical", False))
         self.guard = bool(getattr(observer, "guard", False))
+        self.delivers_later = getattr(observer, "delivers_later", False) is True
         self.is_leaf = getattr(observer, "is_leaf", False) is True
 
     def _hold(self, observer: Any, *, weak: bool) -> None:
@@ -83,6 +89,7 @@ class Registration:
         self.callback = observer if is_callback else None
         self.update = None if is_callback else getattr(observer, "update", None)
         self.bind = getattr(observer, "bind", None)
+        self.bind_guard = getattr(observer, "bind_guard", None) if self.guard else None
         told = callback if is_callback else self.update
         self.awaited = callable(told) and kind_of(told) is FunctionKind.COROUTINE
         if weak:
@@ -97,7 +104,7 @@ class Registration:
         try:
             self._reference = weakref.ref(subject, lambda _: _gone(own))
             self._weak_observer = weakref.ref(observer)
-            self.bind = None
+            self.bind = self.bind_guard = None
             if self.callback is None:
                 self.update = weakly(told)
             else:
@@ -115,6 +122,11 @@ class Registration:
         return self._observer if self._weak_observer is None else self._weak_observer()
 
     @property
+    def clock(self) -> Callable[[], float]:
+        """The decorator's monotonic clock."""
+        return self._ward.clock
+
+    @property
     def sort_key(self) -> tuple[float, int]:
         """Highest priority first; equal priorities in the order of registration."""
         return (-self.priority, self.order)
@@ -129,7 +141,7 @@ class Registration:
         state = {name: getattr(self, name) for name in self.__slots__ if name != "__weakref__"}
         if self._weak_observer is not None:
             # Nothing holds the observer in a copy, so there it is gone.
-            gone = dict.fromkeys(("_weak_observer", "_reference", "update", "callback", "bind"))
+            gone = dict.fromkeys(("_weak_observer", "_reference", "update", "callback", "bind", "bind_guard"))
             state |= {**gone, "retired": True, "active": False}
         return None, state
 

@@ -31,6 +31,14 @@ def make(function, plan, watch):
 """
 
 _GENERAL: Final = """\
+{begun}
+while True:
+    if call.again is not None:
+        {again}
+    {path}
+"""
+
+_BEGUN: Final = """\
 current, call = plan, None
 try:
     current = watch.current_plan()
@@ -40,17 +48,31 @@ except Exception as fault:
     report(fault)
 if call is None:
     {through}
-{path}
+{before}
+"""
+
+_AGAIN: Final = """\
+{waited}
+{raised}
+try:
+    call = call.next_attempt()
+except Exception as fault:
+    report(fault)
+{attempted}
+{raised}
 """
 
 _BODY: Final = """\
 {begun}
+{alarmed}
 {started}
 try:
     {inner}
-    value = {awaited}
+    {run}
+    {in_time}
 except BaseException as error:
     {stopped}
+    {too_late}
     {failed}
 {stopped}
 {after}
@@ -58,6 +80,7 @@ except BaseException as error:
 
 _GENERATOR_BODY: Final = """\
 {begun}
+{alarmed}
 {started}
 resumed, running, items, first = started, 0.0, 0, None
 try:
@@ -65,9 +88,11 @@ try:
     {inner}
     step, sent = inner.{send}, None
     while True:
+        {wound}
         item = {awaiting}step(sent)
         sent = None
         {paused}
+        {in_time}
         if not items:
             first = paused - started
         items += 1
@@ -80,13 +105,15 @@ try:
         {resumed}
 except {stop} as stop:
     sent, value = None, {returned}
+    {at_last}
 except BaseException as error:
     sent = step = None  # what was thrown in must not be held by the frame in its traceback
     {paused}
-    elapsed = running
+    {elapsed}
+    {too_late}
     {failed}
 {paused}
-elapsed = running
+{elapsed}
 {after}
 """
 
@@ -116,12 +143,31 @@ call.elapsed = elapsed
 {facts}
 {captured}
 {driven}
+{again}
 {raised}
 {released}
 if not call.handled:
     del call
     raise
 {returned}
+"""
+
+# A plain function is given to another thread.
+_RUN_IN_TIME: Final = """\
+if current.deadline is None:
+    value = function(*args, **kwargs)
+else:
+    job = current.deadline.run(function, args, kwargs)
+    error = job.taken()
+    if error is not None:
+        raise error
+    value = job.value
+"""
+
+_STEP_IN_TIME: Final = """\
+if current.deadline is not None and running > current.deadline.limit:
+    expired, resumed = current.deadline.expired(inner), paused
+    raise expired
 """
 
 _RELEASED: Final = """\
@@ -152,6 +198,7 @@ except Exception as fault:
 _MARKED: Final = """\
 {thread}
 failure, at = None, 0
+{unasked}
 try:
     enter(thread)
     {told}
@@ -163,6 +210,7 @@ finally:
 
 _UNMARKED: Final = """\
 failure, at = None, 0
+{unasked}
 try:
     {told}
 except BaseException as error:
@@ -181,7 +229,28 @@ _CALLS: Final = {
     "end": "{name}(elapsed, value, None, BODY_RETURNED)",
 }
 
+_ASKED: Final = """\
+at = {at}
+if {name}_registration.active:
+    held_{at} = None
+    held_{at} = {name}(args, kwargs)
+if held_{at} is not None and (type(held_{at}) is StopProcessing or isinstance(held_{at}, Wait)):
+    decision, held_{at} = held_{at}, None
+    {answered}
+else:
+    {rest}
+"""
+
+# Everybody who is to hear of an answer is called with plain values: nothing else is left to do.
+_ANSWERED: Final = """\
+if type(decision) is StopProcessing:
+    value, answered = decision.value, at
+    {told}
+    answered = DONE
+"""
+
 _MADE: Final = "call = Call()\ncall.plan, call.args, call.kwargs = current, args, kwargs\n"
+_MADE_IF_NONE: Final = f"if call is None:\n{indent(_MADE, '    ')}"
 _GENERATOR_FACTS: Final = "call.items, call.time_to_first_item, call.lifetime = items, first, paused - started\n"
 
 
@@ -210,11 +279,20 @@ class Shell:
         self.is_generator = kind in (FunctionKind.GENERATOR, FunctionKind.ASYNC_GENERATOR)
         self.facts = _GENERATOR_FACTS if self.is_generator else ""
 
-    def wrapper(self, straight: str, general: Layout) -> str:
+    def wrapper(self, straight: str, general: Layout, *, retries: bool) -> str:
         """Write a wrapper: its straight path, if it has one, and the general path for every other case."""
-        general_path = _filled(_GENERAL, through=self.called_through(), path=_path(general, self))
-        head = "async def" if self.is_async else "def"
-        return _filled(_WRAPPER, head=head, straight=straight, general=general_path)
+        begun = _filled(_BEGUN, through=self.called_through(), before=_before(general, self))
+        if straight and retries:
+            begun = f"if call is None:\n{indent(begun, '    ')}"
+            straight = f"call = None\n{straight}"
+        again = _filled(
+            _AGAIN,
+            waited=self.driven("retrying(call)"),
+            attempted=self.driven("attempting(call)"),
+            raised=_filled(_RAISED, released=_RELEASED),
+        )
+        path = _filled(_GENERAL, begun=begun, again=again, path=_path(general, self))
+        return _filled(_WRAPPER, head="async def" if self.is_async else "def", straight=straight, general=path)
 
     def called_through(self) -> str:
         """Only call the function."""
@@ -248,25 +326,50 @@ class Shell:
             parts["stopped"] = "elapsed = perf_counter() - started"
             parts["paused"] = "paused = perf_counter()\nrunning += paused - resumed"
             parts["resumed"] = "resumed = perf_counter()"
+            parts["elapsed"] = "elapsed = running"
         else:
             parts["started"] = f"clock = current.clock\n{_read('started')}call.started = started"
-            parts["stopped"] = _contained("elapsed = elapsed_between(started, clock())", "elapsed = UNKNOWN")
+            stopped = "elapsed = call.earlier + elapsed_between(started, clock())"
+            parts["stopped"] = _contained(stopped, "elapsed = UNKNOWN")
             parts["paused"] = _read("paused") + _contained("running += elapsed_between(resumed, paused)")
             parts["resumed"] = _read("resumed")
+            parts["elapsed"] = "elapsed = call.earlier + running"
+        parts |= self._deadline(layout)
         begin = f"state = current.binding.begin({'' if self.is_function else 'inner'})"
         capture = layout.captured(_contained(begin))
         if self.is_generator:
             return self._generator_body(parts, capture)
-        return self._plain_body(parts, capture)
+        return self._plain_body(parts, capture, layout)
 
-    def _plain_body(self, parts: dict[str, str], capture: str) -> str:
+    def _deadline(self, layout: Layout) -> dict[str, str]:
+        """Watch the time the body takes; on the straight path there is no limit."""
+        names = ("alarmed", "wound", "in_time", "at_last", "too_late")
+        if layout.is_straight:
+            return dict.fromkeys(names, "")
+        if self.is_async:
+            # For an async generator each step has an alarm of its own: only within a step is there a task to cancel.
+            set_alarm = "if current.deadline is not None:\n    alarm = current.deadline.task_alarm({})\n    await alarm.start()\n"
+            stopped = "if alarm is not None:\n    await alarm.stop()\n"
+            first = "" if self.is_generator else set_alarm.format("")
+            each = set_alarm.format("running") if self.is_generator else ""
+            late = "if alarm is not None:\n    error = await alarm.stop(error)\n    call.expired = alarm.expired\n"
+            return dict(zip(names, (f"alarm = None\n{first}", each, stopped, stopped, late), strict=True))
+        if self.is_generator:
+            return dict(zip(names, ("expired = None", "", _STEP_IN_TIME, "", "call.expired = expired"), strict=True))
+        late = "if job is not None:\n    call.expired, job = job.expired, None\n"
+        return dict(zip(names, ("job = None", "", "", "", late), strict=True))
+
+    def _plain_body(self, parts: dict[str, str], capture: str, layout: Layout) -> str:
         call = "function(*args, **kwargs)"
         inner = ""
         if capture and self.is_async:
             inner, call = f"inner = {call}\n{capture}", "inner"
         elif capture:
             parts["begun"] += capture
-        return _filled(_BODY, inner=inner, awaited=f"{'await ' if self.is_async else ''}{call}", **parts)
+        run = f"value = {'await ' if self.is_async else ''}{call}"
+        if not (self.is_async or layout.is_straight):
+            run = _RUN_IN_TIME
+        return _filled(_BODY, inner=inner, run=run, **parts)
 
     def _generator_body(self, parts: dict[str, str], capture: str) -> str:
         names = ("asend", "athrow", "await ") if self.is_async else ("send", "throw", "")
@@ -281,14 +384,16 @@ def _read(name: str) -> str:
 
 
 def _path(layout: Layout, shell: Shell) -> str:
-    body = shell.body(layout, _failed(layout, shell), _after(layout, shell))
-    return _before(layout, shell) + body + shell.returned("value")
+    """The body and what follows it, to the end of the call."""
+    return shell.body(layout, _failed(layout, shell), _after(layout, shell)) + shell.returned("value")
 
 
 def straight_path(layout: Layout, shell: Shell, shape: int) -> str:
     """Write the path for the calls in which nothing unusual happens, behind the test that they are."""
-    path = _unpacked(layout) + _path(layout, shell)
-    return f"current = plan\nif current.shape == {shape} and not (current.ailing or TELLING):\n{indent(path, '    ')}"
+    path = _unpacked(layout) + _before(layout, shell) + _path(layout, shell)
+    # Left by `break` when the body is to run again.
+    test = "while" if layout.retries else "if"
+    return f"current = plan\n{test} current.shape == {shape} and not (current.ailing or (TELLING and is_inside())):\n{indent(path, '    ')}"
 
 
 def empty_path(shell: Shell) -> str:
@@ -312,31 +417,66 @@ def _before(layout: Layout, shell: Shell) -> str:
     decided = f"if call.decided:\n{indent(shell.answered(), '    ')}"
     if not layout.is_straight:
         return shell.driven("beginning(call)") + decided
-    if not layout.has_call:
-        return ""
-    told = _told(layout, PRE_EXECUTION, "0")
+    made = _MADE if layout.has_call else "call = None\n"
+    told = _told(layout, PRE_EXECUTION, "0", shell)
     if not told:
-        return _MADE
-    resumed = "run(resumed_beginning(call, at, failure))\nfailure = None\n" + decided
-    marked = _watched(told, marked=layout.is_marked(PRE_EXECUTION), thread="thread = get_ident()")
-    return f"{_MADE}{marked}if failure is not None:\n{indent(resumed, '    ')}"
+        return made if layout.has_call or layout.retries else ""
+    guards = layout.guards[PRE_EXECUTION]
+    resumed = "" if layout.has_call else _MADE
+    if not guards:
+        resumed += "run(resumed_beginning(call, at, failure))\nfailure = None\n"
+        test = "failure is not None"
+    else:
+        resumed += f"call.hold({_held(layout)})\n"
+        steps = "resumed_beginning(call, at, failure, decision)"
+        if _answers_at_once(layout, shell):
+            steps = f"{steps} if answered is None else resumed_answer(call, answered, at, failure, decision)"
+            resumed = f"if answered is DONE:\n    return value\n{resumed}"
+        resumed += shell.driven(steps) + "failure = decision = None\n"
+        resumed += "".join(f"held_{at} = call.token_of({_listener_at(at)}_registration)\n" for at in guards)
+        test = "failure is not None or decision is not None"
+    resumed += decided
+    unasked = "".join(f"held_{at} = " for at in guards)
+    marked = _watched(
+        told,
+        marked=layout.is_marked(PRE_EXECUTION),
+        thread="thread = get_ident()",
+        unasked=f"answered = decision = None\n{unasked}NOT_ASKED\n" if guards else "",
+    )
+    return f"{made}{marked}if {test}:\n{indent(resumed, '    ')}"
+
+
+def _answers_at_once(layout: Layout, shell: Shell) -> bool:
+    """Return whether a guard's answer can be given without the record of the call."""
+    is_simple = all(form.endswith("ask") for form in layout.forms[PRE_EXECUTION])
+    return is_simple and not (layout.has_call or shell.is_generator or layout.is_loop(COMPLETED))
+
+
+def _listener_at(index: int) -> str:
+    return f"{PRE_EXECUTION.value}_{index}"
+
+
+def _held(layout: Layout) -> str:
+    return ", ".join(f"({_listener_at(at)}_registration, held_{at})" for at in layout.guards[PRE_EXECUTION])
 
 
 def _after(layout: Layout, shell: Shell) -> str:
     """From the return of the body to the end."""
-    fill = "call.elapsed, call.value, call.raised = elapsed, value, None\n" + shell.facts
+    elapsed = "call.elapsed, call.value, call.raised = elapsed, value, None\n"
+    fill = elapsed + shell.facts
     fill += layout.captured(_contained("call.captured = captured_at_success(current.binding, state)"))
     raised = _filled(_RAISED, released=_RELEASED)
     if not layout.is_straight:
         return f"{fill}{shell.driven('succeeding(call)')}{raised}{_RELEASED}"
-    told = _told(layout, POST_SUCCESS, "0")
+    told = _told(layout, POST_SUCCESS, "0", shell)
     told += "call.outcome = BODY_RETURNED\n" if layout.has_call else ""
-    last = _told(layout, COMPLETED, layout.counted(POST_SUCCESS))
+    last = _told(layout, COMPLETED, layout.counted(POST_SUCCESS), shell)
     if not (layout.forms[POST_SUCCESS] or last):
         return ""
     resumed = f"run(resumed_success(call, at, failure))\nfailure = None\n{raised}"
+    resumed = f"{_held_in_call(layout)}{resumed}"
     if not layout.has_call:
-        resumed = f"{_MADE}call.started = started\n{fill}{resumed}"
+        resumed = f"{_made_late(layout)}{fill}{resumed}"
     # Only a plain function is sure to end in the thread in which it began.
     is_known = shell.is_function and layout.is_marked(PRE_EXECUTION) and layout.forms[PRE_EXECUTION]
     marked = _watched(
@@ -350,32 +490,79 @@ def _after(layout: Layout, shell: Shell) -> str:
     return f"{fill}{ended}if current.uses_slots:\n{indent(_RELEASED, '    ')}"
 
 
+def _made_late(layout: Layout) -> str:
+    """Make the record of a call for which nobody needed one so far."""
+    made = _MADE_IF_NONE if layout.forms[PRE_EXECUTION] or layout.retries else _MADE
+    return f"{made}call.started = started\n"
+
+
+def _held_in_call(layout: Layout) -> str:
+    return f"call.hold({_held(layout)})\n" if layout.guards[PRE_EXECUTION] else ""
+
+
 def _failed(layout: Layout, shell: Shell) -> str:
     """From an exception of the body to the end, inside the `except` block."""
+    made = ""
+    if layout.is_straight:
+        made = ("" if layout.has_call else _made_late(layout)) + _held_in_call(layout)
+    again = ""
+    if not layout.is_straight:
+        again = "if call.again is not None:\n    continue\n"
+    elif layout.retries:
+        again = "if call.again is not None:\n    break\n"
     return _filled(
         _FAILED,
-        made="" if layout.has_call else f"{_MADE}call.started = started\n",
+        made=made,
         facts=shell.facts,
         captured=layout.captured(_contained("call.captured = captured_at_failure(current.binding, state, error)")),
         driven=shell.driven("failing(call, error)"),
+        again=again,
         raised=_filled(_RAISED, released=_RELEASED),
         released=_RELEASED,
         returned=shell.returned("call.returned"),
     )
 
 
-def _watched(told: str, *, marked: bool, thread: str) -> str:
+def _watched(told: str, *, marked: bool, thread: str, unasked: str = "") -> str:
     """Tell, keeping the first exception; what is told next must not see it as the one being handled."""
-    return _filled(_MARKED, told=told, thread=thread) if marked else _filled(_UNMARKED, told=told)
+    if marked:
+        return _filled(_MARKED, told=told, thread=thread, unasked=unasked)
+    return _filled(_UNMARKED, told=told, unasked=unasked)
 
 
-def _told(layout: Layout, state: ExecutionState, base: str) -> str:
+def _told(layout: Layout, state: ExecutionState, base: str, shell: Shell) -> str:
     """Tell the listeners of one state, those before it counted in `base`."""
     if layout.is_loop(state):
         return _LOOP.format(state=state.name, base=base)
     text = ""
-    for index, form in enumerate(layout.forms[state]):
+    for index, form in reversed(tuple(enumerate(layout.forms[state]))):
         name = f"{state.value}_{index}"
-        call = _CALLS[form.removeprefix("leaf ")].format(name=name, state=state.name)
-        text += f"at = {base} + {index}\nif {name}_registration.active: {call}\n"
+        kind = form.removeprefix("leaf ")
+        if kind == "ask":
+            # Nobody below a guard is told here once the guard has decided.
+            answered = _answered(layout) if _answers_at_once(layout, shell) else ""
+            text = _filled(_ASKED, at=str(index), name=name, answered=answered, rest=text or "pass\n")
+        elif kind == "settle":
+            settled = _settled(name, layout.guards[COMPLETED][index], "elapsed, value, None, BODY_RETURNED")
+            text = f"at = {base} + {index}\n{settled}{text}"
+        else:
+            call = _CALLS[kind].format(name=name, state=state.name)
+            text = f"at = {base} + {index}\nif {name}_registration.active: {call}\n{text}"
     return text
+
+
+def _settled(name: str, guard: int, given: str) -> str:
+    return f"if held_{guard} is not NOT_ASKED: {name}({given}, held_{guard})\n"
+
+
+def _answered(layout: Layout) -> str:
+    """Tell everybody who hears of ends that a guard has answered."""
+    told = ""
+    for index, form in enumerate(layout.forms[COMPLETED]):
+        name, given = f"{COMPLETED.value}_{index}", "0.0, value, None, ANSWERED"
+        told += f"at = {index}\n"
+        if form.endswith("settle"):
+            told += _settled(name, layout.guards[COMPLETED][index], given)
+        else:
+            told += f"if {name}_registration.active: {name}({given})\n"
+    return _filled(_ANSWERED, told=told)

@@ -28,6 +28,14 @@ class ExecutionState(enum.Enum):
         return not TRANSITIONS[self]
 
 
+class Notice(enum.Enum):
+    """What is told inside EXECUTING to observers that ask for it by `notices`. Not a state."""
+
+    RETRY = "retry"  # an attempt failed, and after a wait the body runs again
+
+    __hash__ = object.__hash__
+
+
 class Outcome(enum.Enum):
     """How a call ended, as its caller saw it."""
 

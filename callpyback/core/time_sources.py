@@ -1,11 +1,13 @@
-"""The only place that reads a clock."""
+"""The only place that reads a clock, and where time passes."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
+
+from callpyback.core.waiting import slept
 
 if TYPE_CHECKING:
     from callpyback.protocols import TimeSource
@@ -41,6 +43,7 @@ class MockTimeSource:
 
     def __init__(self, initial_time: float = 0.0) -> None:
         self._now = float(initial_time)
+        self._alarms: list[Alarm] = []
 
     def now(self) -> float:
         """Return the time set last, in seconds."""
@@ -60,13 +63,57 @@ class MockTimeSource:
             message = f"advance(seconds={seconds!r}) must not be negative; set_time() moves the clock back"
             raise ValueError(message)
         self._now += seconds
+        self._ring()
 
     def set_time(self, seconds: float) -> None:
         """Set the clock, backwards if need be, as a stepped system clock would."""
         self._now = float(seconds)
+        self._ring()
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass at once: the waits between retries."""
+        self.advance(max(seconds, 0.0))
+
+    async def sleep_async(self, seconds: float) -> None:
+        """Let time pass at once, giving other tasks a turn."""
+        self.sleep(seconds)
+        await slept(0)
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Alarm:
+        """Call back, in the thread that moves the clock, once it has come so far: deadlines.
+
+        Returns:
+            An object with `cancel()`.
+        """
+        alarm = Alarm(self._now + seconds, callback)
+        self._alarms.append(alarm)
+        self._ring()
+        return alarm
+
+    def _ring(self) -> None:
+        due = [alarm for alarm in self._alarms if alarm.is_cancelled or alarm.due <= self._now]
+        for alarm in due:
+            self._alarms.remove(alarm)
+            if not alarm.is_cancelled:
+                alarm.callback()
 
     def __repr__(self) -> str:
         return f"MockTimeSource(initial_time={self._now!r})"
+
+
+class Alarm:
+    """A callback that a `MockTimeSource` is to make."""
+
+    __slots__ = ("callback", "due", "is_cancelled")
+
+    def __init__(self, due: float, callback: Callable[[], object]) -> None:
+        self.due = due
+        self.callback = callback
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        """Do not call back."""
+        self.is_cancelled = True
 
 
 class GuardedClock:
@@ -96,6 +143,11 @@ class GuardedClock:
 SYSTEM: Final = SystemTimeSource()
 
 
+def elapsed_between(started: float, ended: float) -> float:
+    """Return a duration by a clock that may have gone back; a clock that failed gives nan."""
+    return 0.0 if ended < started else ended - started
+
+
 def clocks_of(source: TimeSource | None) -> tuple[Callable[[], float], Callable[[], float]]:
     """Return the wall clock and the monotonic clock of a source, guarded unless they are the system's.
 
@@ -106,3 +158,16 @@ def clocks_of(source: TimeSource | None) -> tuple[Callable[[], float], Callable[
     now, monotonic = source.now, getattr(source, "monotonic", None)
     steady: Any = monotonic if callable(monotonic) else now
     return GuardedClock(now), GuardedClock(steady)
+
+
+class Sleeper:
+    """How calls wait: by the time source's own `sleep` and `sleep_async`, where it has them.
+
+    Args:
+        source: The decorator's time source; None for the system's.
+    """
+
+    def __init__(self, source: TimeSource | None) -> None:
+        block, wait = getattr(source, "sleep", None), getattr(source, "sleep_async", None)
+        self.block: Callable[[float], object] = block if callable(block) else time.sleep
+        self.wait: Callable[[float], Awaitable[object]] = wait if callable(wait) else slept

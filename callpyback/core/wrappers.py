@@ -16,15 +16,18 @@ from threading import get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
-from callpyback.core.call import Call
+from callpyback.core.call import NOT_ASKED, Call
 from callpyback.core.context import ExecutionContext
-from callpyback.core.dispatch import TELLING, enter, leave
+from callpyback.core.dispatch import TELLING, enter, is_inside_observer, leave
 from callpyback.core.execution import (
+    attempting,
     beginning,
     complete,
     failing,
+    resumed_answer,
     resumed_beginning,
     resumed_success,
+    retrying,
     run,
     succeeding,
 )
@@ -33,7 +36,9 @@ from callpyback.core.plan import STALE, Plan, called
 from callpyback.core.reporting import report
 from callpyback.core.shells import COMPLETED, POST_SUCCESS, PRE_EXECUTION, Shell, empty_path, straight_path
 from callpyback.core.state_machine import Outcome
-from callpyback.core.time_sources import UNKNOWN
+from callpyback.core.time_sources import UNKNOWN, elapsed_between
+from callpyback.core.waiting import Wait
+from callpyback.errors import StopProcessing
 
 if TYPE_CHECKING:
     from callpyback.core.functions import FunctionKind, Target
@@ -43,9 +48,8 @@ NOT_BEGUN: Final = object()
 """The state of a capture that did not begin, because calling the function with these arguments failed."""
 
 
-def elapsed_between(started: float, ended: float) -> float:
-    """Return a duration by a clock that may have gone back; a clock that failed gives nan."""
-    return 0.0 if ended < started else ended - started
+DONE: Final = object()
+"""A guard has answered, and everybody knows."""
 
 
 def captured_at_success(binding: Any, state: Any) -> dict[str, Any]:
@@ -78,6 +82,9 @@ async def items_of(answer: Any) -> Any:
 _USED: Final = (
     Call,
     ExecutionContext,
+    StopProcessing,
+    Wait,
+    attempting,
     beginning,
     called,
     captured_at_failure,
@@ -89,8 +96,10 @@ _USED: Final = (
     items_of,
     perf_counter,
     report,
+    resumed_answer,
     resumed_beginning,
     resumed_success,
+    retrying,
     run,
     succeeding,
 )
@@ -98,14 +107,18 @@ _USED: Final = (
 _NAMES: Final[dict[str, Any]] = {
     "__name__": "callpyback.wrapper",
     **{known.__name__: known for known in _USED},
+    "ANSWERED": Outcome.SUPPLIED,
     "BODY_RETURNED": Outcome.SUCCESS,
     "COMPLETED": COMPLETED,
+    "DONE": DONE,
+    "NOT_ASKED": NOT_ASKED,
     "NOT_BEGUN": NOT_BEGUN,
     "POST_SUCCESS": POST_SUCCESS,
     "PRE_EXECUTION": PRE_EXECUTION,
     "TELLING": TELLING,
     "UNKNOWN": UNKNOWN,
     "enter": enter,
+    "is_inside": is_inside_observer,
     "leave": leave,
     "with_traceback": BaseException.with_traceback,
 }
@@ -136,7 +149,7 @@ def _source(layout: Layout | None, kind: FunctionKind, shape: int) -> str:
         straight = empty_path(shell)
     else:
         straight = straight_path(layout, shell, shape) if layout.is_straight else ""
-    return shell.wrapper(straight, Layout())
+    return shell.wrapper(straight, Layout(), retries=layout is not None and layout.retries)
 
 
 def fit(plan: Plan, target: Target, wrapper: types.FunctionType) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from callpyback.core.configuration import refuse
+from callpyback.core.configuration import checked_switch, looking_at, refuse
 from callpyback.core.observer_checks import checked_priority, checked_states
-from callpyback.core.safe_repr import one_line, safe_repr, safe_text, type_name
+from callpyback.core.safe_repr import one_line, safe_repr, type_name
 from callpyback.errors import ConfigurationError, nearest
 
 if TYPE_CHECKING:
@@ -158,25 +157,6 @@ def _is_settable(attribute: object) -> bool:
     if isinstance(attribute, property):
         return attribute.fset is not None
     return not callable(attribute) and not isinstance(attribute, classmethod | staticmethod | cached_property)
-
-
-@contextmanager
-def looking_at(parameter: str, value: Any) -> Iterator[None]:
-    """Make a refusal of whatever a hostile value raises while it is looked at."""
-    try:
-        yield
-    except ConfigurationError:
-        raise
-    except Exception as error:
-        message = f"{parameter}={safe_repr(value)} ({type_name(value)}): looking at it raised {safe_text(error)}"
-        raise ConfigurationError(message) from error
-
-
-def checked_switch(parameter: str, value: Any) -> bool:
-    """Return True or False; anything else is refused, because it was meant for another parameter."""
-    if value is not True and value is not False:
-        refuse(parameter, value, "True or False")
-    return value is True
 
 
 def _checked_name(name: Any, observer: object) -> str:

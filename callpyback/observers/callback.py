@@ -6,24 +6,27 @@ import copy
 import functools
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from callpyback.core.configuration import refuse
+from callpyback.core.configuration import looking_at, refuse
 from callpyback.core.context import ExecutionContext
 from callpyback.core.functions import FunctionKind, kind_of, signature_of
 from callpyback.core.registration import weakly
 from callpyback.core.safe_repr import type_name
-from callpyback.core.state_machine import ENDED_STATES, TERMINAL_STATES, ExecutionState
+from callpyback.core.state_machine import ENDED_STATES, TERMINAL_STATES, ExecutionState, Notice
 from callpyback.errors import ConfigurationError, nearest
-from callpyback.observers.base import BaseObserver, looking_at
+from callpyback.observers.base import BaseObserver
 
 if TYPE_CHECKING:
     from callpyback.core.call import Call
     from callpyback.core.dispatch import Listener
-    from callpyback.observers.base import States
+
+    Told = ExecutionState | Notice | Iterable[ExecutionState | Notice]
 
 Callback = Callable[..., Any]
+_MAX_TOLD: Final = 100  # far more than there are
 Wanted = tuple[tuple[str, str], ...]
 """What a callback takes, in order: how it is passed, "positional" or "keyword", and its name."""
 
@@ -50,6 +53,8 @@ _FROM_CONTEXT: Final[dict[str, Callable[[ExecutionContext], Any]]] = {
     "timestamp": lambda context: context.timestamp,
     "execution_time": lambda context: context.execution_time,
     "call_id": lambda context: context.call_id,
+    "attempt": lambda context: context.attempt,
+    "wait": lambda context: None if context.notice is None else context.notice.wait,
 }
 
 # The same, read from the record of the running call without making a context. In one state a name always has the
@@ -63,6 +68,8 @@ _IN_EVERY_STATE: Final = {
     "metadata": "dict(call.plan.target.metadata)",
     "timestamp": "call.timestamp",
     "call_id": "call.call_id",
+    "attempt": "call.attempt",
+    "wait": "None",
 }
 _BEFORE_THE_END: Final = {
     **dict.fromkeys(("result", "value", "exception", "execution_time", "outcome", "returned"), "None"),
@@ -77,6 +84,12 @@ _AT_THE_END: Final = {
 }
 # What POST_SUCCESS shows stays a success, even if a critical observer has just made the call fail.
 _AFTER_SUCCESS: Final = {"value": "call.value", "exception": "None"}
+_AT_A_RETRY: Final = {
+    **dict.fromkeys(("context", "ctx"), "ExecutionContext(EXECUTING, call, listener, notice=call.notice)"),
+    "state": "EXECUTING",
+    "exception": "call.notice.exception",
+    "wait": "call.notice.wait",
+}
 _AT_THE_VERY_END: Final = {"outcome": "call.outcome", "returned": "call.returned"}
 
 
@@ -87,8 +100,9 @@ class CallbackObserver(BaseObserver):
     """Calls a function at some states, with what the function's parameters name.
 
     The names are `context` (or `ctx`), `function_signature`, `arguments`, `state`, `outcome`, `result`, `value`,
-    `exception`, `returned`, `local_variables`, `metadata`, `timestamp`, `execution_time` and `call_id`; each is what
-    the context of that state has, `value` and `exception` those of its result. A parameter with another name must
+    `exception`, `returned`, `local_variables`, `metadata`, `timestamp`, `execution_time`, `call_id`, `attempt` and
+    `wait`; each is what the context of that state has, `value` and `exception` those of its result, at a retry
+    `exception` and `wait` those of the notice. A parameter with another name must
     have a default, and keeps it. `*args` and `**kwargs` get nothing, and a callback without parameters is simply
     called. A builtin such as `seen.append`, whose parameters tell nothing, gets the context. Only what is named is
     computed.
@@ -97,7 +111,7 @@ class CallbackObserver(BaseObserver):
 
     Args:
         callback: What to call; what it returns is dropped.
-        states: The state or states to call it at.
+        states: The state or states, or notices, to call it at.
         priority: Higher is called earlier.
         name: How it is shown; by default the qualified name of the callback.
 
@@ -116,14 +130,19 @@ class CallbackObserver(BaseObserver):
         8
     """
 
-    def __init__(self, callback: Callback, states: States, priority: float = 0, name: str | None = None) -> None:
+    def __init__(self, callback: Callback, states: Told, priority: float = 0, name: str | None = None) -> None:
         with looking_at("callback", callback):
             _check_callable(callback)
             own_name = _name_of(callback)
             self.wanted = wanted_by(callback)
             self.is_async = kind_of(callback) is FunctionKind.COROUTINE
         self.callback = callback
-        super().__init__(priority, own_name if name is None else name, states=states)
+        notices, named = _told_apart(states)
+        super().__init__(priority, own_name if name is None else name, states=named)
+        if notices:
+            self.notices = notices
+            if named is None:
+                self.states = frozenset()
 
     @property
     def wants_variables(self) -> bool:
@@ -143,11 +162,20 @@ class CallbackObserver(BaseObserver):
         named = {name: _FROM_CONTEXT[name](context) for style, name in self.wanted if style == "keyword"}
         return self.callback(*positional, **named)
 
-    def compiled(self, state: ExecutionState, listener: Listener | None) -> Callable[[Call], Any]:
+    def compiled(self, state: ExecutionState | Notice, listener: Listener | None) -> Callable[[Call], Any]:
         """Return a function that tells the callback one state of a running call: `update` without a context."""
         if type(self).update is not CallbackObserver.update:
+            if isinstance(state, Notice):
+                executing = ExecutionState.EXECUTING
+                return lambda call: self.update(ExecutionContext(executing, call, listener, notice=call.notice))
             return lambda call: self.update(ExecutionContext(state, call, listener))
-        scope = {"callback": self.callback, "state": state, "listener": listener, "ExecutionContext": ExecutionContext}
+        scope = {
+            "callback": self.callback,
+            "state": state,
+            "listener": listener,
+            "ExecutionContext": ExecutionContext,
+            "EXECUTING": ExecutionState.EXECUTING,
+        }
         return eval(_code(self.wanted, state), scope)  # type: ignore[no-any-return]  # noqa: S307 - see `_code`
 
     def weakened(self) -> CallbackObserver:
@@ -155,6 +183,17 @@ class CallbackObserver(BaseObserver):
         weak = copy.copy(self)
         weak.callback = weakly(self.callback)
         return weak
+
+
+def _told_apart(told: Told) -> tuple[frozenset[Notice], Any]:
+    """Return the notices, and the states; no states at all if only notices were named."""
+    with looking_at("states", told):
+        if not isinstance(told, Iterable) or isinstance(told, str | bytes):
+            return (frozenset({told}), None) if isinstance(told, Notice) else (frozenset(), told)
+        members = tuple(islice(told, _MAX_TOLD))
+        notices = frozenset(member for member in members if isinstance(member, Notice))
+        states = tuple(member for member in members if not isinstance(member, Notice))
+        return notices, states or (None if notices else states)
 
 
 def _check_callable(callback: Any) -> None:
@@ -238,9 +277,11 @@ def _name_of(callback: Any) -> str:
 
 
 @functools.lru_cache(maxsize=512)
-def _code(wanted: Wanted, state: ExecutionState) -> types.CodeType:
+def _code(wanted: Wanted, state: ExecutionState | Notice) -> types.CodeType:
     """Compile the call of a callback. The text is made of the tables of this module alone, never of the user's."""
     expressions = {**_IN_EVERY_STATE, **_BEFORE_THE_END}
+    if state is Notice.RETRY:
+        expressions |= _AT_A_RETRY
     if state in ENDED_STATES:
         expressions |= _AT_THE_END
     if state is ExecutionState.POST_SUCCESS:
@@ -338,8 +379,31 @@ def on_error(callback: Callback, priority: float = 0, name: str | None = None) -
     return CallbackObserver(callback, ExecutionState.ERROR, priority, name)
 
 
+def on_retry(callback: Callback, priority: float = 0, name: str | None = None) -> CallbackObserver:
+    """Call back when an attempt has failed and the body is to run again after a wait.
+
+    The parameters are those of `CallbackObserver`; `attempt` is the one that failed, `exception` what it raised and
+    `wait` the seconds until the next.
+
+    Example:
+        >>> from callpyback import CallPyBack, Retry, on_retry
+        >>> told = on_retry(lambda attempt, exception: print(f"attempt {attempt}: {exception}"))
+        >>> answers = iter([ConnectionError("reset"), "hello"])
+        >>> @CallPyBack(observers=[told], retry=Retry(attempts=2, wait=0))
+        ... def fetch():
+        ...     answer = next(answers)
+        ...     if isinstance(answer, Exception):
+        ...         raise answer
+        ...     return answer
+        >>> fetch()
+        attempt 1: reset
+        'hello'
+    """
+    return CallbackObserver(callback, Notice.RETRY, priority, name)
+
+
 def create_callback_observer(
-    callback: Callback, states: States, priority: float = 0, name: str | None = None
+    callback: Callback, states: Told, priority: float = 0, name: str | None = None
 ) -> CallbackObserver:
     """Call back at the states that are given, one `ExecutionState` or several.
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from callpyback.core.configuration import refuse
+from callpyback.core.configuration import checked_switch, looking_at, refuse
 from callpyback.core.safe_repr import safe_arguments, safe_text, type_name
 from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState, Outcome
 from callpyback.errors import nearest
-from callpyback.observers.base import BaseObserver, checked_switch, full_name, looking_at
+from callpyback.observers.base import BaseObserver, full_name
 
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext

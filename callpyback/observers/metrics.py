@@ -8,12 +8,12 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from callpyback.core.configuration import checked_count
+from callpyback.core.configuration import checked_count, checked_switch
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.state_machine import TERMINAL_STATES, Outcome
 from callpyback.core.time_sources import UNKNOWN
 from callpyback.errors import nearest
-from callpyback.observers.base import BaseObserver, checked_switch
+from callpyback.observers.base import BaseObserver
 from callpyback.observers.series import FAILURES, Series, average, counts_of, types_of
 
 if TYPE_CHECKING:

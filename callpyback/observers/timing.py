@@ -8,10 +8,10 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from callpyback.core.configuration import checked_clocks, checked_count, refuse
+from callpyback.core.configuration import checked_clocks, checked_count, checked_seconds, checked_switch
 from callpyback.core.safe_repr import safe_arguments, safe_repr
 from callpyback.core.state_machine import TERMINAL_STATES, Outcome
-from callpyback.observers.base import BaseObserver, checked_switch, full_name, looking_at
+from callpyback.observers.base import BaseObserver, full_name
 
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext
@@ -92,7 +92,7 @@ class TimingObserver(BaseObserver):
 
     @threshold.setter
     def threshold(self, seconds: float) -> None:
-        self._threshold = _checked_seconds(seconds)
+        self._threshold = checked_seconds("threshold", seconds, zero=True)
 
     def set_threshold(self, seconds: float) -> None:
         """Set the threshold for all calls that end from now on.
@@ -157,11 +157,3 @@ class TimingObserver(BaseObserver):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _counter=itertools.count(state["_counter"]))
-
-
-def _checked_seconds(seconds: Any) -> float:
-    with looking_at("threshold", seconds):
-        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-        if not is_number or not 0 <= seconds <= sys.float_info.max:
-            refuse("threshold", seconds, "a finite number of seconds from 0 on, such as 0.5")
-        return float(seconds)
