@@ -9,16 +9,38 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from callpyback.core.context import ExecutionContext, ExecutionFailure, ExecutionResult
+    from callpyback.core.context import ExecutionContext, ExecutionFailure, ExecutionResult, RetryNotice
     from callpyback.core.decorator import CallPyBack, handle
     from callpyback.core.functions import FunctionKind, FunctionSignature
     from callpyback.core.handle import FunctionHandle
     from callpyback.core.health import ObserverHealth
     from callpyback.core.policy import factory
-    from callpyback.core.state_machine import ExecutionState, Outcome, StateMachine
+    from callpyback.core.state_machine import ExecutionState, Notice, Outcome, StateMachine
     from callpyback.core.time_sources import MockTimeSource, SystemTimeSource
     from callpyback.core.variable_extraction import NoOpVariableExtractor, NullVariable, TracingVariableExtractor
-    from callpyback.errors import CallPyBackError, CallVetoed, ConfigurationError, StateTransitionError, StopProcessing
+    from callpyback.core.waiting import Wait
+    from callpyback.core.workers import late_jobs
+    from callpyback.delivery.background import BackgroundObserver
+    from callpyback.delivery.batching import BatchingObserver
+    from callpyback.errors import (
+        AccessDenied,
+        CallPyBackError,
+        CallVetoed,
+        CircuitOpen,
+        ConcurrencyLimitExceeded,
+        ConfigurationError,
+        ExecutionTimeout,
+        RateLimitExceeded,
+        StateTransitionError,
+        StopProcessing,
+    )
+    from callpyback.guards.cache import CacheObserver
+    from callpyback.guards.circuit_breaker import CircuitBreakerObserver
+    from callpyback.guards.concurrency_limit import ConcurrencyLimitObserver
+    from callpyback.guards.rate_limit import RateLimitObserver
+    from callpyback.handlers.builder import ErrorHandlerBuilder
+    from callpyback.handlers.chain import ErrorHandlerChain
+    from callpyback.handlers.retry import Retry
     from callpyback.observers.base import BaseObserver
     from callpyback.observers.callback import (
         CallbackObserver,
@@ -27,26 +49,46 @@ if TYPE_CHECKING:
         on_completion,
         on_error,
         on_failure,
+        on_retry,
         on_success,
     )
     from callpyback.observers.logging import LoggingObserver
     from callpyback.observers.metrics import MetricsObserver
     from callpyback.observers.timing import TimingObserver
-    from callpyback.protocols import BindableObserver, ErrorHandler, Observer, TimeSource, VariableExtractor
+    from callpyback.protocols import (
+        BindableGuard,
+        BindableObserver,
+        ErrorHandler,
+        Observer,
+        TimeSource,
+        VariableExtractor,
+    )
 
 __all__ = [
+    "AccessDenied",
+    "BackgroundObserver",
     "BaseObserver",
+    "BatchingObserver",
+    "BindableGuard",
     "BindableObserver",
+    "CacheObserver",
     "CallPyBack",
     "CallPyBackError",
     "CallVetoed",
     "CallbackObserver",
+    "CircuitBreakerObserver",
+    "CircuitOpen",
+    "ConcurrencyLimitExceeded",
+    "ConcurrencyLimitObserver",
     "ConfigurationError",
     "ErrorHandler",
+    "ErrorHandlerBuilder",
+    "ErrorHandlerChain",
     "ExecutionContext",
     "ExecutionFailure",
     "ExecutionResult",
     "ExecutionState",
+    "ExecutionTimeout",
     "FunctionHandle",
     "FunctionKind",
     "FunctionSignature",
@@ -54,10 +96,15 @@ __all__ = [
     "MetricsObserver",
     "MockTimeSource",
     "NoOpVariableExtractor",
+    "Notice",
     "NullVariable",
     "Observer",
     "ObserverHealth",
     "Outcome",
+    "RateLimitExceeded",
+    "RateLimitObserver",
+    "Retry",
+    "RetryNotice",
     "StateMachine",
     "StateTransitionError",
     "StopProcessing",
@@ -66,27 +113,52 @@ __all__ = [
     "TimingObserver",
     "TracingVariableExtractor",
     "VariableExtractor",
+    "Wait",
     "create_callback_observer",
     "factory",
     "handle",
+    "late_jobs",
     "on_call",
     "on_completion",
     "on_error",
     "on_failure",
+    "on_retry",
     "on_success",
 ]
 
 _MODULES = {
-    "core.context": ("ExecutionContext", "ExecutionFailure", "ExecutionResult"),
+    "core.context": ("ExecutionContext", "ExecutionFailure", "ExecutionResult", "RetryNotice"),
     "core.decorator": ("CallPyBack", "handle"),
     "core.functions": ("FunctionKind", "FunctionSignature"),
     "core.handle": ("FunctionHandle",),
     "core.health": ("ObserverHealth",),
     "core.policy": ("factory",),
-    "core.state_machine": ("ExecutionState", "Outcome", "StateMachine"),
+    "core.state_machine": ("ExecutionState", "Notice", "Outcome", "StateMachine"),
     "core.time_sources": ("MockTimeSource", "SystemTimeSource"),
     "core.variable_extraction": ("NoOpVariableExtractor", "NullVariable", "TracingVariableExtractor"),
-    "errors": ("CallPyBackError", "CallVetoed", "ConfigurationError", "StateTransitionError", "StopProcessing"),
+    "core.waiting": ("Wait",),
+    "core.workers": ("late_jobs",),
+    "delivery.background": ("BackgroundObserver",),
+    "delivery.batching": ("BatchingObserver",),
+    "errors": (
+        "AccessDenied",
+        "CallPyBackError",
+        "CallVetoed",
+        "CircuitOpen",
+        "ConcurrencyLimitExceeded",
+        "ConfigurationError",
+        "ExecutionTimeout",
+        "RateLimitExceeded",
+        "StateTransitionError",
+        "StopProcessing",
+    ),
+    "guards.cache": ("CacheObserver",),
+    "guards.circuit_breaker": ("CircuitBreakerObserver",),
+    "guards.concurrency_limit": ("ConcurrencyLimitObserver",),
+    "guards.rate_limit": ("RateLimitObserver",),
+    "handlers.builder": ("ErrorHandlerBuilder",),
+    "handlers.chain": ("ErrorHandlerChain",),
+    "handlers.retry": ("Retry",),
     "observers.base": ("BaseObserver",),
     "observers.callback": (
         "CallbackObserver",
@@ -95,12 +167,13 @@ _MODULES = {
         "on_completion",
         "on_error",
         "on_failure",
+        "on_retry",
         "on_success",
     ),
     "observers.logging": ("LoggingObserver",),
     "observers.metrics": ("MetricsObserver",),
     "observers.timing": ("TimingObserver",),
-    "protocols": ("BindableObserver", "ErrorHandler", "Observer", "TimeSource", "VariableExtractor"),
+    "protocols": ("BindableGuard", "BindableObserver", "ErrorHandler", "Observer", "TimeSource", "VariableExtractor"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -81,9 +81,11 @@ REFUSED = [
     ({"variable_extractor": NoOpVariableExtractor}, ["did you mean NoOpVariableExtractor()?"]),
     ({"metadata": ["team"]}, ["metadata=['team'] (list)", "a mapping"]),
     ({"metadata": {1: "team"}}, ["metadata", "names as keys"]),
-    # Not available yet
-    ({"max_execution_time": 5}, ["max_execution_time=5", "not available"]),
-    ({"enable_async_observers": True}, ["enable_async_observers=True", "not available", "async def update"]),
+    *(({"max_execution_time": wrong}, ["max_execution_time", "above 0"]) for wrong in ("5", [1], True, 0, -1)),
+    *(({"max_execution_time": float(wrong)}, [f"max_execution_time={wrong}"]) for wrong in ("nan", "inf")),
+    ({"enable_async_observers": 1}, ["enable_async_observers=1", "True or False"]),
+    ({"retry": 3}, ["retry=3", "Retry(attempts=3"]),
+    ({"retry": MockTimeSource}, ["retry", "an instance, got the class"]),
 ]
 
 

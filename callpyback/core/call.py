@@ -13,7 +13,7 @@ from callpyback.core.state_machine import ExecutionState, Outcome
 
 if TYPE_CHECKING:
     from callpyback.core.decisions import Again
-    from callpyback.core.dispatch import Listener
+    from callpyback.core.listener import Listener
     from callpyback.core.plan import Plan
     from callpyback.core.registration import Registration
 
@@ -60,6 +60,7 @@ class _Unset:
 
     decided = False  # the body is not to run
     vetoed = False
+    spoiled = False  # the body returned, and a critical observer failed then
     handled = False  # a value goes to the caller where the body raised
     told_enough = False  # an observer ended the telling of PRE_EXECUTION to plain observers
     closing = False  # the coroutine is being closed: nothing can be awaited any more

@@ -62,8 +62,12 @@ def _contained(check: Callable[P, T]) -> Callable[P, T]:
         except ConfigurationError:
             raise
         except Exception as error:
-            parameter = _PARAMETERS.get(check.__name__, check.__name__.removeprefix("checked_"))
-            message = f"{parameter}={safe_repr(args[-1])}: looking at it raised {safe_text(error)}"
+            given = inspect.signature(check).bind(*args, **kwargs)
+            given.apply_defaults()
+            usual = _PARAMETERS.get(check.__name__, check.__name__.removeprefix("checked_"))
+            parameter = given.arguments.get("parameter", usual)
+            value = next(value for name, value in given.arguments.items() if name != "parameter")
+            message = f"{parameter}={safe_repr(value)}: looking at it raised {safe_text(error)}"
             raise ConfigurationError(message) from error
 
     return contained

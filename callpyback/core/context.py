@@ -13,7 +13,7 @@ from callpyback.core.state_machine import ENDED_STATES, TERMINAL_STATES, Executi
 
 if TYPE_CHECKING:
     from callpyback.core.call import Call
-    from callpyback.core.dispatch import Listener
+    from callpyback.core.listener import Listener
 
 
 class _Deferred:

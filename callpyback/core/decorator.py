@@ -172,7 +172,8 @@ class CallPyBack:
         """Check an observer and return its registration, not yet told anything."""
         if self.ward.lost:
             self._forget_lost()
-        return Registration(observer, self.ward, states=states, weak=weak, options=options)
+        deliver = _in_background if self.delivers_in_background else None
+        return Registration(observer, self.ward, states=states, weak=weak, options=options, deliver=deliver)
 
     def _forget_lost(self) -> None:
         """Drop the weakly held observers that are gone, here and on every function."""
@@ -252,7 +253,8 @@ class CallPyBack:
                 self._close(registration)
 
     def _close(self, registration: Registration) -> None:
-        close = getattr(registration.observer, "close", None)
+        # What delivers to an observer closes it too, once it has delivered.
+        close = getattr(registration.delivery or registration.observer, "close", None)
         if callable(close):
             try:
                 close()
@@ -287,6 +289,12 @@ class CallPyBack:
 
     def __repr__(self) -> str:
         return f"<CallPyBack with {len(self._registrations)} observers on {len(self._handles)} functions>"
+
+
+def _in_background(observer: Any) -> Any:
+    from callpyback.delivery.background import BackgroundObserver  # noqa: PLC0415 - most programs have no use for it
+
+    return BackgroundObserver(observer)
 
 
 def handle(function: Any) -> FunctionHandle:

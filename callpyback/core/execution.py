@@ -1,8 +1,7 @@
 """The sequence of one call.
 
 Each function here is one stretch of a call, written as a generator: it tells the observers by
-`yield from told(...)`, which yields only what an async observer wants awaited. `run` drives it where there is
-nothing to await, `complete` where there is. Neither lets an error of ours out: the function's outcome is its own.
+`yield from told(...)`, which yields only what is to be awaited. `drivers.py` drives it.
 
 The wrappers (`wrappers.py`) put the body between these stretches. Where nobody raises and nothing is awaited they
 skip this module, with code that tells the same observers the same states in the same order.
@@ -26,7 +25,7 @@ from callpyback.core.dispatch import (
     told,
 )
 from callpyback.core.functions import FunctionKind
-from callpyback.core.raised import attributes_of
+from callpyback.core.raised import Untouched
 from callpyback.core.reporting import report
 from callpyback.core.state_machine import ExecutionState, Notice, Outcome
 from callpyback.core.time_sources import elapsed_between
@@ -75,13 +74,14 @@ def _after_success(call: Call) -> tuple[Outcome, ExecutionState]:
         return _interrupted(call, call.interrupt)
     if call.problem is not None:
         call.fail(call.problem)
+        call.spoiled = True
         return Outcome.FAILURE, ERROR
     return Outcome.SUCCESS, COMPLETED
 
 
 def failing(call: Call, error: BaseException) -> Steps:
     """From an exception of the body to the end; `call.handled` says whether a value replaces it."""
-    untouched = _Untouched(error)
+    untouched = Untouched(error)
     call.fail(error)
     call.value, call.problem, call.interrupt, call.again = None, None, None, None
     call.closing = isinstance(error, GeneratorExit) and call.plan.target.kind is FunctionKind.COROUTINE
@@ -121,20 +121,26 @@ def _after_failure(call: Call, error: Exception) -> Generator[Awaitable[Any], An
                 call.problem = own
                 if is_own_cancellation(own):
                     return Outcome.CANCELLED, COMPLETED
+        if call.interrupt is not None:  # met while an async handler was awaited
+            return _of_interrupt(call.interrupt)
     terminal = COMPLETED if policy.expects(error) else ERROR
-    if decision is None:
-        return failed, terminal
+    return _as_decided(call, error, decision, (failed, terminal))
+
+
+def _as_decided(
+    call: Call, error: Exception, decision: Decision, otherwise: tuple[Outcome, ExecutionState]
+) -> tuple[Outcome, ExecutionState]:
     if isinstance(decision, Again):
-        if not call.items:  # what a generator has given away already can't be given anew
+        if not call.items:
             call.again = decision
-        return failed, terminal
-    call.decided_by = decision.by
-    if isinstance(decision, Answered):
-        call.returned, call.handled = decision.value, True
-        return Outcome.HANDLED, terminal
-    if decision.error is not error:
-        call.problem = decision.error
-    return failed, terminal
+    elif decision is not None:
+        call.decided_by = decision.by
+        if isinstance(decision, Answered):
+            call.returned, call.handled = decision.value, True
+            return Outcome.HANDLED, COMPLETED
+        if decision.error is not error:
+            call.problem = decision.error
+    return otherwise
 
 
 def _raise_timeout(call: Call, error: BaseException) -> None:
@@ -265,92 +271,3 @@ def resumed_success(call: Call, at: int, error: BaseException) -> Steps:
         problem = call.without_problem()
         yield from _ended(call, Outcome.SUCCESS, COMPLETED, at - len(first) + 1)
         call.problem = call.problem or problem
-
-
-# Read and written by these descriptors, no code of the user's exception class runs.
-_TRACEBACK, _CAUSE, _CONTEXT, _SUPPRESS = (
-    vars(BaseException)[name].__get__ for name in ("__traceback__", "__cause__", "__context__", "__suppress_context__")
-)
-
-
-class _Untouched:
-    """What a user's exception carries, to give it back after observers had it in hand."""
-
-    __slots__ = ("_error", "_kept", "_notes")
-
-    def __init__(self, error: BaseException) -> None:
-        self._error = error
-        self._kept = (_TRACEBACK(error), _CAUSE(error), _CONTEXT(error), _SUPPRESS(error))
-        notes = attributes_of(error).get("__notes__")
-        self._notes = list(notes) if isinstance(notes, list) else notes
-
-    def restore(self) -> None:
-        error = self._error
-        trace, cause, context, suppress = self._kept
-        if _TRACEBACK(error) is not trace or _CAUSE(error) is not cause or _CONTEXT(error) is not context:
-            vars(BaseException)["__traceback__"].__set__(error, trace)
-            vars(BaseException)["__context__"].__set__(error, context)
-            vars(BaseException)["__cause__"].__set__(error, cause)
-        if _SUPPRESS(error) is not suppress:  # setting a cause sets it too
-            vars(BaseException)["__suppress_context__"].__set__(error, suppress)
-        attributes = attributes_of(error)
-        if attributes.get("__notes__") != self._notes:
-            if self._notes is None:
-                del attributes["__notes__"]
-            else:
-                attributes["__notes__"] = list(self._notes)
-
-
-def run(steps: Steps) -> None:
-    """Drive a stretch in which nothing is awaited."""
-    try:
-        for _ in steps:
-            pass
-    except Exception as fault:  # noqa: BLE001 - our own fault must not become the caller's
-        try:
-            report(fault)
-        except Exception:  # noqa: BLE001, S110 - near the recursion limit not even that can be called
-            pass
-
-
-async def complete(call: Call, steps: Steps) -> None:
-    """Drive a stretch, awaiting what async observers want awaited in the caller's own task."""
-    try:
-        wanted = next(steps, None)
-        while wanted is not None:
-            failure: BaseException | None = None
-            result: Any = None
-            try:
-                result = await wanted
-            except BaseException as error:  # noqa: BLE001 - `told` judges it
-                failure = error
-            # After the `except`: what is told now must not see this exception as the one being handled.
-            if failure is not None and _is_closing(failure):
-                # Nothing can be awaited any more: the rest is told without async observers.
-                call.closing, call.interrupt, failure = True, failure, None
-            wanted = _sent(steps, result) if failure is None else _thrown(steps, failure)
-    except Exception as fault:  # noqa: BLE001 - our own fault must not become the caller's
-        try:
-            report(fault)
-        except Exception:  # noqa: BLE001, S110 - near the recursion limit not even that can be called
-            pass
-
-
-def _is_closing(error: BaseException) -> bool:
-    """Return whether our own coroutine is being closed; a GeneratorExit that an observer raised came from its frame."""
-    trace = error.__traceback__
-    return isinstance(error, GeneratorExit) and (trace is None or trace.tb_next is None)
-
-
-def _sent(steps: Steps, result: Any) -> Any:
-    try:
-        return steps.send(result)
-    except StopIteration:
-        return None
-
-
-def _thrown(steps: Steps, error: BaseException) -> Any:
-    try:
-        return steps.throw(ObserverExit(error) if isinstance(error, GeneratorExit) else error)
-    except StopIteration:
-        return None

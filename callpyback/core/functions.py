@@ -113,10 +113,18 @@ class FunctionSignature:
             >>> FunctionSignature.of(greet).bind(("ann",), {})
             ({'name': 'ann', 'greeting': 'hello'}, None)
         """
+        return self._made_binder().bind(self.wrapper, args, kwargs)
+
+    @property
+    def takes_instance(self) -> bool | None:
+        """Whether the first argument is the `self` or `cls` of a method; None where only a call can tell."""
+        return self._made_binder().takes_instance
+
+    def _made_binder(self) -> ArgumentBinder:
         if self._binder is None:
             function: Any = self if self._function is None else self._function
             self._binder = ArgumentBinder(function, self)
-        return self._binder.bind(self.wrapper, args, kwargs)
+        return self._binder
 
     @property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
@@ -273,8 +281,15 @@ class ArgumentBinder:
             taken.add(name)
         return kwargs.get(name)
 
+    @property
+    def takes_instance(self) -> bool | None:
+        """Whether the first argument is the `self` or `cls` of a method; None where only a call can tell."""
+        if self._start:
+            return True
+        return None if self._may_be_method else False
+
     def _is_method_call(self, wrapper: object, args: tuple[Any, ...]) -> bool:
-        if not args:
+        if not args or wrapper is None:
             return False
         first = args[0]
         if any(vars(base).get(self._name) is wrapper for base in type(first).__mro__):

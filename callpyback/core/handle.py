@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from callpyback.core.deadlines import Deadline
-from callpyback.core.dispatch import Listener, is_inside_observer
+from callpyback.core.dispatch import is_inside_observer
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.functions import FunctionKind, FunctionSignature, Target
 from callpyback.core.hooks import Hook
+from callpyback.core.listener import Listener
 from callpyback.core.plan import EMPTY, STALE, Plan
 from callpyback.core.safe_repr import safe_repr
 from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState, Notice

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from callpyback.core.state_machine import ExecutionState
 
 if TYPE_CHECKING:
-    from callpyback.core.dispatch import Listener
+    from callpyback.core.listener import Listener
     from callpyback.core.plan import Plan
     from callpyback.core.registration import Registration
 

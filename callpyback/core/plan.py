@@ -10,8 +10,8 @@ from callpyback.core.state_machine import ExecutionState, Notice
 
 if TYPE_CHECKING:
     from callpyback.core.deadlines import Deadline
-    from callpyback.core.dispatch import Listener
     from callpyback.core.functions import Target
+    from callpyback.core.listener import Listener
     from callpyback.core.policy import ErrorPolicy
     from callpyback.core.registration import Registration
     from callpyback.core.time_sources import Sleeper

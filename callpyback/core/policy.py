@@ -102,7 +102,7 @@ class ErrorPolicy:
 
     def deciding(self, error: Exception, context: ExecutionContext) -> Deciding:
         """Ask, in this order, `retry`, for errors that are expected the handler and the default; None for nobody."""
-        if self._retry is not None:
+        if self._retry is not None and not context.items:  # what a generator has given away can't be given anew
             wait = self._retry.next_wait(error, context.attempt, context.lifetime)
             if wait is not None:
                 return Again(wait, type_name(self._retry))

@@ -1,4 +1,4 @@
-"""The exception of a call: held while the call runs, and remembered afterwards without its frames."""
+"""The exception of a call: held and kept untouched while the call runs, remembered afterwards without its frames."""
 
 from __future__ import annotations
 
@@ -145,3 +145,38 @@ def _trace_of(error: BaseException) -> tuple[tuple[CodeType, int], ...]:
         trace.append((entry.tb_frame.f_code, entry.tb_lineno))
         entry = entry.tb_next
     return tuple(trace)
+
+
+# Read and written by these descriptors, no code of the user's exception class runs.
+_TRACEBACK, _CAUSE, _CONTEXT, _SUPPRESS = (
+    vars(BaseException)[name].__get__ for name in ("__traceback__", "__cause__", "__context__", "__suppress_context__")
+)
+
+
+class Untouched:
+    """What a user's exception carries, to give it back after observers had it in hand."""
+
+    __slots__ = ("_error", "_kept", "_notes")
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+        self._kept = (_TRACEBACK(error), _CAUSE(error), _CONTEXT(error), _SUPPRESS(error))
+        notes = attributes_of(error).get("__notes__")
+        self._notes = list(notes) if isinstance(notes, list) else notes
+
+    def restore(self) -> None:
+        """Give it back."""
+        error = self._error
+        trace, cause, context, suppress = self._kept
+        if _TRACEBACK(error) is not trace or _CAUSE(error) is not cause or _CONTEXT(error) is not context:
+            vars(BaseException)["__traceback__"].__set__(error, trace)
+            vars(BaseException)["__context__"].__set__(error, context)
+            vars(BaseException)["__cause__"].__set__(error, cause)
+        if _SUPPRESS(error) is not suppress:  # setting a cause sets it too
+            vars(BaseException)["__suppress_context__"].__set__(error, suppress)
+        attributes = attributes_of(error)
+        if attributes.get("__notes__") != self._notes:
+            if self._notes is None:
+                del attributes["__notes__"]
+            else:
+                attributes["__notes__"] = list(self._notes)

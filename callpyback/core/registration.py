@@ -40,6 +40,7 @@ class Registration:
         "condition",
         "critical",
         "delivers_later",
+        "delivery",
         "guard",
         "is_leaf",
         "name",
@@ -52,7 +53,14 @@ class Registration:
     )
 
     def __init__(
-        self, observer: Any, ward: Ward, *, states: Any = None, weak: bool = False, options: Any = None
+        self,
+        observer: Any,
+        ward: Ward,
+        *,
+        states: Any = None,
+        weak: bool = False,
+        options: Any = None,
+        deliver: Callable[[Any], Any] | None = None,
     ) -> None:
         self._ward = ward
         self.order = next(_order)
@@ -64,7 +72,7 @@ class Registration:
         self.retired = False
         try:
             self._ask(observer, states, options)
-            self._hold(observer, weak=weak)
+            self._hold(observer, weak=weak, deliver=deliver)
         except ConfigurationError:
             raise
         except Exception as error:
@@ -83,7 +91,7 @@ class Registration:
         self.delivers_later = getattr(observer, "delivers_later", False) is True
         self.is_leaf = getattr(observer, "is_leaf", False) is True
 
-    def _hold(self, observer: Any, *, weak: bool) -> None:
+    def _hold(self, observer: Any, *, weak: bool, deliver: Callable[[Any], Any] | None) -> None:
         callback = getattr(observer, "callback", None)
         is_callback = callable(callback) and callable(getattr(observer, "compiled", None))
         self.callback = observer if is_callback else None
@@ -91,11 +99,27 @@ class Registration:
         self.bind = getattr(observer, "bind", None)
         self.bind_guard = getattr(observer, "bind_guard", None) if self.guard else None
         told = callback if is_callback else self.update
+        self.delivery: Any = None
+        if deliver is not None and not (self.guard or self.critical or self.delivers_later or callable(self.bind)):
+            self._hand_over(observer, deliver, weak=weak)
+            told = self.update
         self.awaited = callable(told) and kind_of(told) is FunctionKind.COROUTINE
         if weak:
             self._weaken(observer, told)
         else:
             self._observer = observer
+
+    def _hand_over(self, observer: Any, deliver: Callable[[Any], Any], *, weak: bool) -> None:
+        """Have the observer told by what delivers to it in the background."""
+        if weak:
+            message = (
+                f"weak=True for observer {self.name!r}: what is on its way to an observer keeps it alive, so with "
+                "enable_async_observers=True it can't be held weakly; leave weak=True out"
+            )
+            raise ConfigurationError(message)
+        self.delivery = deliver(observer)
+        self.update, self.callback = self.delivery.update, None
+        self.delivers_later = True
 
     def _weaken(self, observer: Any, told: Any) -> None:
         """Hold nothing but a weak reference to the object whose method is called."""

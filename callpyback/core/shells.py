@@ -10,264 +10,46 @@ What could fail in the library itself stands inside a `try`, so that the body's 
 
 from __future__ import annotations
 
-import re
 from textwrap import indent
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from callpyback.core.functions import FunctionKind
 from callpyback.core.state_machine import ExecutionState
+from callpyback.core.templates import (
+    AGAIN,
+    ANSWERED,
+    ASKED,
+    BEGUN,
+    BODY,
+    CALLS,
+    FAILED,
+    GENERAL,
+    GENERATOR_BODY,
+    GENERATOR_FACTS,
+    LATE_JOB,
+    LATE_TASK,
+    LOOP,
+    MADE,
+    MADE_IF_NONE,
+    MARKED,
+    RAISED,
+    RELAY,
+    RELEASED,
+    RUN_IN_TIME,
+    SET_ALARM,
+    STEP_IN_TIME,
+    STOPPED_ALARM,
+    UNMARKED,
+    WRAPPER,
+    contained,
+    filled,
+)
 
 if TYPE_CHECKING:
     from callpyback.core.layout import Layout
 
 PRE_EXECUTION, POST_SUCCESS = ExecutionState.PRE_EXECUTION, ExecutionState.POST_SUCCESS
 COMPLETED = ExecutionState.COMPLETED
-
-_WRAPPER: Final = """\
-def make(function, plan, watch):
-    {head} wrapper(*args, **kwargs):
-        {straight}
-        {general}
-"""
-
-_GENERAL: Final = """\
-{begun}
-while True:
-    if call.again is not None:
-        {again}
-    {path}
-"""
-
-_BEGUN: Final = """\
-current, call = plan, None
-try:
-    current = watch.current_plan()
-    if not (current.is_empty or (TELLING and watch.is_unobserved())):
-        call = called(current, args, kwargs)
-except Exception as fault:
-    report(fault)
-if call is None:
-    {through}
-{before}
-"""
-
-_AGAIN: Final = """\
-{waited}
-{raised}
-try:
-    call = call.next_attempt()
-except Exception as fault:
-    report(fault)
-{attempted}
-{raised}
-"""
-
-_BODY: Final = """\
-{begun}
-{alarmed}
-{started}
-try:
-    {inner}
-    {run}
-    {in_time}
-except BaseException as error:
-    {stopped}
-    {too_late}
-    {failed}
-{stopped}
-{after}
-"""
-
-_GENERATOR_BODY: Final = """\
-{begun}
-{alarmed}
-{started}
-resumed, running, items, first = started, 0.0, 0, None
-try:
-    inner = function(*args, **kwargs)
-    {inner}
-    step, sent = inner.{send}, None
-    while True:
-        {wound}
-        item = {awaiting}step(sent)
-        sent = None
-        {paused}
-        {in_time}
-        if not items:
-            first = paused - started
-        items += 1
-        try:
-            sent = yield item
-        except BaseException as thrown:
-            step, sent = inner.{throw}, with_traceback(thrown, thrown.__traceback__.tb_next)
-        else:
-            step = inner.{send}
-        {resumed}
-except {stop} as stop:
-    sent, value = None, {returned}
-    {at_last}
-except BaseException as error:
-    sent = step = None  # what was thrown in must not be held by the frame in its traceback
-    {paused}
-    {elapsed}
-    {too_late}
-    {failed}
-{paused}
-{elapsed}
-{after}
-"""
-
-_RELAY: Final = """\
-inner = function(*args, **kwargs)
-step, sent = inner.asend, None
-while True:
-    try:
-        item = await step(sent)
-    except StopAsyncIteration:
-        return
-    except BaseException:
-        sent = step = None
-        raise
-    sent = None
-    try:
-        sent = yield item
-    except BaseException as thrown:
-        step, sent = inner.athrow, with_traceback(thrown, thrown.__traceback__.tb_next)
-    else:
-        step = inner.asend
-"""
-
-_FAILED: Final = """\
-{made}
-call.elapsed = elapsed
-{facts}
-{captured}
-{driven}
-{again}
-{raised}
-{released}
-if not call.handled:
-    del call
-    raise
-{returned}
-"""
-
-# A plain function is given to another thread.
-_RUN_IN_TIME: Final = """\
-if current.deadline is None:
-    value = function(*args, **kwargs)
-else:
-    job = current.deadline.run(function, args, kwargs)
-    error = job.taken()
-    if error is not None:
-        raise error
-    value = job.value
-"""
-
-_STEP_IN_TIME: Final = """\
-if current.deadline is not None and running > current.deadline.limit:
-    expired, resumed = current.deadline.expired(inner), paused
-    raise expired
-"""
-
-_RELEASED: Final = """\
-try:
-    call.release()
-except Exception as fault:
-    report(fault)
-"""
-
-_RAISED: Final = """\
-if call.problem is not None:
-    problem, call.problem = call.problem, None
-    {released}
-    try:
-        raise problem
-    finally:
-        del problem, call
-"""
-
-_CONTAINED: Final = """\
-try:
-    {statement}
-except Exception as fault:
-    {otherwise}
-    report(fault)
-"""
-
-_MARKED: Final = """\
-{thread}
-failure, at = None, 0
-{unasked}
-try:
-    enter(thread)
-    {told}
-except BaseException as error:
-    failure = error
-finally:
-    leave(thread)
-"""
-
-_UNMARKED: Final = """\
-failure, at = None, 0
-{unasked}
-try:
-    {told}
-except BaseException as error:
-    failure = error
-"""
-
-_LOOP: Final = """\
-for at, (known, tell, shown) in enumerate(current.loops[{state}], {base}):
-    if known.active: tell(call if shown is None else ExecutionContext({state}, call, shown))
-"""
-
-_CALLS: Final = {
-    "update": "{name}(ExecutionContext({state}, call, {name}_listener))",
-    "tell": "{name}(call)",
-    "begin": "{name}()",
-    "end": "{name}(elapsed, value, None, BODY_RETURNED)",
-}
-
-_ASKED: Final = """\
-at = {at}
-if {name}_registration.active:
-    held_{at} = None
-    held_{at} = {name}(args, kwargs)
-if held_{at} is not None and (type(held_{at}) is StopProcessing or isinstance(held_{at}, Wait)):
-    decision, held_{at} = held_{at}, None
-    {answered}
-else:
-    {rest}
-"""
-
-# Everybody who is to hear of an answer is called with plain values: nothing else is left to do.
-_ANSWERED: Final = """\
-if type(decision) is StopProcessing:
-    value, answered = decision.value, at
-    {told}
-    answered = DONE
-"""
-
-_MADE: Final = "call = Call()\ncall.plan, call.args, call.kwargs = current, args, kwargs\n"
-_MADE_IF_NONE: Final = f"if call is None:\n{indent(_MADE, '    ')}"
-_GENERATOR_FACTS: Final = "call.items, call.time_to_first_item, call.lifetime = items, first, paused - started\n"
-
-
-def _filled(template: str, **parts: str) -> str:
-    """Fill in a template: a part alone on its line keeps the line's indentation, an empty one takes the line away."""
-    lines = []
-    for line in template.splitlines(keepends=True):
-        alone = re.fullmatch(r"( *)\{(\w+)\}\n", line)
-        if alone is None:
-            lines.append(line.format_map(parts))
-        elif part := parts[alone[2]]:
-            lines.append(indent(part if part.endswith("\n") else f"{part}\n", alone[1]))
-    return "".join(lines)
-
-
-def _contained(statement: str, otherwise: str = "") -> str:
-    return _filled(_CONTAINED, statement=statement, otherwise=otherwise)
 
 
 class Shell:
@@ -277,28 +59,28 @@ class Shell:
         self.is_function = kind is FunctionKind.FUNCTION
         self.is_async = kind in (FunctionKind.COROUTINE, FunctionKind.ASYNC_GENERATOR)
         self.is_generator = kind in (FunctionKind.GENERATOR, FunctionKind.ASYNC_GENERATOR)
-        self.facts = _GENERATOR_FACTS if self.is_generator else ""
+        self.facts = GENERATOR_FACTS if self.is_generator else ""
 
     def wrapper(self, straight: str, general: Layout, *, retries: bool) -> str:
         """Write a wrapper: its straight path, if it has one, and the general path for every other case."""
-        begun = _filled(_BEGUN, through=self.called_through(), before=_before(general, self))
+        begun = filled(BEGUN, through=self.called_through(), before=_before(general, self))
         if straight and retries:
             begun = f"if call is None:\n{indent(begun, '    ')}"
             straight = f"call = None\n{straight}"
-        again = _filled(
-            _AGAIN,
+        again = filled(
+            AGAIN,
             waited=self.driven("retrying(call)"),
             attempted=self.driven("attempting(call)"),
-            raised=_filled(_RAISED, released=_RELEASED),
+            raised=filled(RAISED, released=RELEASED),
         )
-        path = _filled(_GENERAL, begun=begun, again=again, path=_path(general, self))
-        return _filled(_WRAPPER, head="async def" if self.is_async else "def", straight=straight, general=path)
+        path = filled(GENERAL, begun=begun, again=again, path=_path(general, self))
+        return filled(WRAPPER, head="async def" if self.is_async else "def", straight=straight, general=path)
 
     def called_through(self) -> str:
         """Only call the function."""
         call = "function(*args, **kwargs)"
         if self.is_generator:
-            return _RELAY if self.is_async else f"return (yield from {call})\n"
+            return RELAY if self.is_async else f"return (yield from {call})\n"
         return f"return {'await ' if self.is_async else ''}{call}\n"
 
     def answered(self) -> str:
@@ -307,7 +89,7 @@ class Shell:
             given = "async for item in items_of(call.value):\n    yield item\nreturn\n"
         else:
             given = f"return {'(yield from call.value)' if self.is_generator else 'call.value'}\n"
-        return _filled(_RAISED, released=_RELEASED) + _RELEASED + given
+        return filled(RAISED, released=RELEASED) + RELEASED + given
 
     def returned(self, value: str) -> str:
         """Return a value, where the kind has one."""
@@ -330,13 +112,13 @@ class Shell:
         else:
             parts["started"] = f"clock = current.clock\n{_read('started')}call.started = started"
             stopped = "elapsed = call.earlier + elapsed_between(started, clock())"
-            parts["stopped"] = _contained(stopped, "elapsed = UNKNOWN")
-            parts["paused"] = _read("paused") + _contained("running += elapsed_between(resumed, paused)")
+            parts["stopped"] = contained(stopped, "elapsed = UNKNOWN")
+            parts["paused"] = _read("paused") + contained("running += elapsed_between(resumed, paused)")
             parts["resumed"] = _read("resumed")
             parts["elapsed"] = "elapsed = call.earlier + running"
         parts |= self._deadline(layout)
         begin = f"state = current.binding.begin({'' if self.is_function else 'inner'})"
-        capture = layout.captured(_contained(begin))
+        capture = layout.captured(contained(begin))
         if self.is_generator:
             return self._generator_body(parts, capture)
         return self._plain_body(parts, capture, layout)
@@ -348,16 +130,13 @@ class Shell:
             return dict.fromkeys(names, "")
         if self.is_async:
             # For an async generator each step has an alarm of its own: only within a step is there a task to cancel.
-            set_alarm = "if current.deadline is not None:\n    alarm = current.deadline.task_alarm({})\n    await alarm.start()\n"
-            stopped = "if alarm is not None:\n    await alarm.stop()\n"
-            first = "" if self.is_generator else set_alarm.format("")
-            each = set_alarm.format("running") if self.is_generator else ""
-            late = "if alarm is not None:\n    error = await alarm.stop(error)\n    call.expired = alarm.expired\n"
-            return dict(zip(names, (f"alarm = None\n{first}", each, stopped, stopped, late), strict=True))
+            first = "" if self.is_generator else SET_ALARM.format("")
+            each = SET_ALARM.format("running") if self.is_generator else ""
+            parts = (f"alarm = None\n{first}", each, STOPPED_ALARM, STOPPED_ALARM, LATE_TASK)
+            return dict(zip(names, parts, strict=True))
         if self.is_generator:
-            return dict(zip(names, ("expired = None", "", _STEP_IN_TIME, "", "call.expired = expired"), strict=True))
-        late = "if job is not None:\n    call.expired, job = job.expired, None\n"
-        return dict(zip(names, ("job = None", "", "", "", late), strict=True))
+            return dict(zip(names, ("expired = None", "", STEP_IN_TIME, "", "call.expired = expired"), strict=True))
+        return dict(zip(names, ("job = None", "", "", "", LATE_JOB), strict=True))
 
     def _plain_body(self, parts: dict[str, str], capture: str, layout: Layout) -> str:
         call = "function(*args, **kwargs)"
@@ -368,19 +147,19 @@ class Shell:
             parts["begun"] += capture
         run = f"value = {'await ' if self.is_async else ''}{call}"
         if not (self.is_async or layout.is_straight):
-            run = _RUN_IN_TIME
-        return _filled(_BODY, inner=inner, run=run, **parts)
+            run = RUN_IN_TIME
+        return filled(BODY, inner=inner, run=run, **parts)
 
     def _generator_body(self, parts: dict[str, str], capture: str) -> str:
         names = ("asend", "athrow", "await ") if self.is_async else ("send", "throw", "")
         parts |= dict(zip(("send", "throw", "awaiting"), names, strict=True))
         parts["stop"] = "StopAsyncIteration" if self.is_async else "StopIteration"
         parts["returned"] = "None" if self.is_async else "stop.value"
-        return _filled(_GENERATOR_BODY, inner=capture, **parts)
+        return filled(GENERATOR_BODY, inner=capture, **parts)
 
 
 def _read(name: str) -> str:
-    return _contained(f"{name} = clock()", f"{name} = UNKNOWN")
+    return contained(f"{name} = clock()", f"{name} = UNKNOWN")
 
 
 def _path(layout: Layout, shell: Shell) -> str:
@@ -393,7 +172,8 @@ def straight_path(layout: Layout, shell: Shell, shape: int) -> str:
     path = _unpacked(layout) + _before(layout, shell) + _path(layout, shell)
     # Left by `break` when the body is to run again.
     test = "while" if layout.retries else "if"
-    return f"current = plan\n{test} current.shape == {shape} and not (current.ailing or (TELLING and is_inside())):\n{indent(path, '    ')}"
+    usual = f"current.shape == {shape} and not (current.ailing or (TELLING and is_inside()))"
+    return f"current = plan\n{test} {usual}:\n{indent(path, '    ')}"
 
 
 def empty_path(shell: Shell) -> str:
@@ -417,12 +197,12 @@ def _before(layout: Layout, shell: Shell) -> str:
     decided = f"if call.decided:\n{indent(shell.answered(), '    ')}"
     if not layout.is_straight:
         return shell.driven("beginning(call)") + decided
-    made = _MADE if layout.has_call else "call = None\n"
+    made = MADE if layout.has_call else "call = None\n"
     told = _told(layout, PRE_EXECUTION, "0", shell)
     if not told:
         return made if layout.has_call or layout.retries else ""
     guards = layout.guards[PRE_EXECUTION]
-    resumed = "" if layout.has_call else _MADE
+    resumed = "" if layout.has_call else MADE
     if not guards:
         resumed += "run(resumed_beginning(call, at, failure))\nfailure = None\n"
         test = "failure is not None"
@@ -464,10 +244,10 @@ def _after(layout: Layout, shell: Shell) -> str:
     """From the return of the body to the end."""
     elapsed = "call.elapsed, call.value, call.raised = elapsed, value, None\n"
     fill = elapsed + shell.facts
-    fill += layout.captured(_contained("call.captured = captured_at_success(current.binding, state)"))
-    raised = _filled(_RAISED, released=_RELEASED)
+    fill += layout.captured(contained("call.captured = captured_at_success(current.binding, state)"))
+    raised = filled(RAISED, released=RELEASED)
     if not layout.is_straight:
-        return f"{fill}{shell.driven('succeeding(call)')}{raised}{_RELEASED}"
+        return f"{fill}{shell.driven('succeeding(call)')}{raised}{RELEASED}"
     told = _told(layout, POST_SUCCESS, "0", shell)
     told += "call.outcome = BODY_RETURNED\n" if layout.has_call else ""
     last = _told(layout, COMPLETED, layout.counted(POST_SUCCESS), shell)
@@ -487,12 +267,12 @@ def _after(layout: Layout, shell: Shell) -> str:
     ended = f"{marked}if failure is not None:\n{indent(resumed, '    ')}"
     if not layout.has_call:
         return ended
-    return f"{fill}{ended}if current.uses_slots:\n{indent(_RELEASED, '    ')}"
+    return f"{fill}{ended}if current.uses_slots:\n{indent(RELEASED, '    ')}"
 
 
 def _made_late(layout: Layout) -> str:
     """Make the record of a call for which nobody needed one so far."""
-    made = _MADE_IF_NONE if layout.forms[PRE_EXECUTION] or layout.retries else _MADE
+    made = MADE_IF_NONE if layout.forms[PRE_EXECUTION] or layout.retries else MADE
     return f"{made}call.started = started\n"
 
 
@@ -510,15 +290,15 @@ def _failed(layout: Layout, shell: Shell) -> str:
         again = "if call.again is not None:\n    continue\n"
     elif layout.retries:
         again = "if call.again is not None:\n    break\n"
-    return _filled(
-        _FAILED,
+    return filled(
+        FAILED,
         made=made,
         facts=shell.facts,
-        captured=layout.captured(_contained("call.captured = captured_at_failure(current.binding, state, error)")),
+        captured=layout.captured(contained("call.captured = captured_at_failure(current.binding, state, error)")),
         driven=shell.driven("failing(call, error)"),
         again=again,
-        raised=_filled(_RAISED, released=_RELEASED),
-        released=_RELEASED,
+        raised=filled(RAISED, released=RELEASED),
+        released=RELEASED,
         returned=shell.returned("call.returned"),
     )
 
@@ -526,14 +306,14 @@ def _failed(layout: Layout, shell: Shell) -> str:
 def _watched(told: str, *, marked: bool, thread: str, unasked: str = "") -> str:
     """Tell, keeping the first exception; what is told next must not see it as the one being handled."""
     if marked:
-        return _filled(_MARKED, told=told, thread=thread, unasked=unasked)
-    return _filled(_UNMARKED, told=told, unasked=unasked)
+        return filled(MARKED, told=told, thread=thread, unasked=unasked)
+    return filled(UNMARKED, told=told, unasked=unasked)
 
 
 def _told(layout: Layout, state: ExecutionState, base: str, shell: Shell) -> str:
     """Tell the listeners of one state, those before it counted in `base`."""
     if layout.is_loop(state):
-        return _LOOP.format(state=state.name, base=base)
+        return LOOP.format(state=state.name, base=base)
     text = ""
     for index, form in reversed(tuple(enumerate(layout.forms[state]))):
         name = f"{state.value}_{index}"
@@ -541,12 +321,12 @@ def _told(layout: Layout, state: ExecutionState, base: str, shell: Shell) -> str
         if kind == "ask":
             # Nobody below a guard is told here once the guard has decided.
             answered = _answered(layout) if _answers_at_once(layout, shell) else ""
-            text = _filled(_ASKED, at=str(index), name=name, answered=answered, rest=text or "pass\n")
+            text = filled(ASKED, at=str(index), name=name, answered=answered, rest=text or "pass\n")
         elif kind == "settle":
             settled = _settled(name, layout.guards[COMPLETED][index], "elapsed, value, None, BODY_RETURNED")
             text = f"at = {base} + {index}\n{settled}{text}"
         else:
-            call = _CALLS[kind].format(name=name, state=state.name)
+            call = CALLS[kind].format(name=name, state=state.name)
             text = f"at = {base} + {index}\nif {name}_registration.active: {call}\n{text}"
     return text
 
@@ -565,4 +345,4 @@ def _answered(layout: Layout) -> str:
             told += _settled(name, layout.guards[COMPLETED][index], given)
         else:
             told += f"if {name}_registration.active: {name}({given})\n"
-    return _filled(_ANSWERED, told=told)
+    return filled(ANSWERED, told=told)

@@ -59,7 +59,10 @@ async def slept(seconds: float) -> None:
     loop = running_loop()
     if loop is None:
         trio = running_trio()
-        await trio.sleep(seconds) if trio is not None else time.sleep(seconds)
+        if trio is not None:
+            await trio.sleep(seconds)
+        else:
+            time.sleep(seconds)  # noqa: ASYNC251 - there is no loop that could run anything meanwhile
     elif seconds > 0 and is_time_frozen():
         woken = loop.create_future()
         alarm = call_later(loop, seconds, lambda: woken.done() or woken.set_result(None))

@@ -19,16 +19,15 @@ from typing import TYPE_CHECKING, Any, Final
 from callpyback.core.call import NOT_ASKED, Call
 from callpyback.core.context import ExecutionContext
 from callpyback.core.dispatch import TELLING, enter, is_inside_observer, leave
+from callpyback.core.drivers import complete, run
 from callpyback.core.execution import (
     attempting,
     beginning,
-    complete,
     failing,
     resumed_answer,
     resumed_beginning,
     resumed_success,
     retrying,
-    run,
     succeeding,
 )
 from callpyback.core.layout import Layout

@@ -7,9 +7,10 @@ import weakref
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from callpyback.core.configuration import refuse
+from callpyback.core.configuration import looking_at, refuse
 from callpyback.core.functions import signature_of
-from callpyback.observers.base import BaseObserver, full_name, looking_at
+from callpyback.core.handle import named_apart
+from callpyback.observers.base import BaseObserver, full_name
 
 if TYPE_CHECKING:
     from callpyback.core.functions import FunctionSignature
@@ -60,7 +61,9 @@ class GuardObserver(BaseObserver):
         """Return the state for one function. Define it."""
         raise NotImplementedError
 
-    def bind_guard(self, function_signature: FunctionSignature, clock: Callable[[], float]) -> tuple[Admit, GuardEnd | None]:
+    def bind_guard(
+        self, function_signature: FunctionSignature, clock: Callable[[], float]
+    ) -> tuple[Admit, GuardEnd | None]:
         """Return what decides the calls of one function, and what hears of their ends."""
         guarded = self.guarding(function_signature, clock)
         self._guarded[guarded] = full_name(function_signature)
@@ -70,16 +73,19 @@ class GuardObserver(BaseObserver):
         """Nothing to refuse: what a guard needs was checked when it was made."""
 
     def get_metrics(self) -> dict[str, Any]:
-        """Return what is known about each guarded function that still exists, by its name."""
-        return {"functions": {name: guarded.get_metrics() for guarded, name in tuple(self._guarded.items())}}
+        """Return what is known about each guarded function that still exists, by its name.
+
+        Equal names are told apart by `#2`, `#3`, ...
+        """
+        return {"functions": named_apart((name, known.get_metrics()) for known, name in tuple(self._guarded.items()))}
 
     def keyed_by(self, function_signature: FunctionSignature) -> Callable[[tuple[Any, ...], dict[str, Any]], Hashable]:
         """Return a function from the arguments of a call to its key."""
         key: Any = self.key
         bind = function_signature.bind
         if key is None:
-            return lambda args, kwargs: None
-        if _takes_instance(key):
+            return _undivided
+        if takes_instance(key):
             return lambda args, kwargs: _keyed_with_instance(key, *bind(args, kwargs))
         return lambda args, kwargs: key(bind(args, kwargs)[0])
 
@@ -89,6 +95,10 @@ class GuardObserver(BaseObserver):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._forget_functions()
+
+
+def _undivided(_args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+    return None
 
 
 def _keyed_with_instance(key: Key, arguments: dict[str, Any], instance: object | None) -> Hashable:
@@ -102,6 +112,7 @@ def _checked_key(key: Any) -> Key | None:
         return key  # type: ignore[no-any-return]
 
 
-def _takes_instance(key: Key) -> bool:
+def takes_instance(key: Key) -> bool:
+    """Return whether a key wants the `self` or `cls` of a method too."""
     signature = signature_of(key)
     return signature is not None and "instance" in signature.parameters and not inspect.isbuiltin(key)

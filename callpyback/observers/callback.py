@@ -21,7 +21,7 @@ from callpyback.observers.base import BaseObserver
 
 if TYPE_CHECKING:
     from callpyback.core.call import Call
-    from callpyback.core.dispatch import Listener
+    from callpyback.core.listener import Listener
 
     Told = ExecutionState | Notice | Iterable[ExecutionState | Notice]
 

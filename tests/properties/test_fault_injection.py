@@ -32,7 +32,7 @@ from callpyback import (
     on_success,
 )
 from callpyback.core.dispatch import TELLING
-from callpyback.core.execution import complete, run
+from callpyback.core.drivers import complete, run
 from callpyback.core.variable_extraction.prologue import keep_frame
 from callpyback.core.wrappers import items_of
 from kinds import KINDS, BoundWitness, Witness, ended

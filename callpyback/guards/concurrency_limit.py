@@ -1,0 +1,333 @@
+"""A bulkhead: so many calls of a function run at a time, and no more."""
+
+from __future__ import annotations
+
+import threading
+from _thread import allocate_lock
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any
+
+from callpyback.core.configuration import checked_count, checked_seconds, refuse
+from callpyback.core.forks import reset_after_fork
+from callpyback.core.safe_repr import safe_repr
+from callpyback.core.waiting import Wait, call_later, running_loop, running_trio
+from callpyback.errors import ConcurrencyLimitExceeded
+from callpyback.guards.base import GuardObserver, Key
+from callpyback.guards.keyed import KeyedStates
+from callpyback.guards.slots import Slot, Slots
+from callpyback.guards.tally import Tally
+from callpyback.observers.base import full_name
+
+if TYPE_CHECKING:
+    from callpyback.core.functions import FunctionSignature
+    from callpyback.core.state_machine import Outcome
+    from callpyback.guards.slots import Place
+
+
+class _LimitedFunction:
+    """The limit on one function."""
+
+    def __init__(self, observer: ConcurrencyLimitObserver, function: str) -> None:
+        self._limit = observer.limit
+        self._wait = observer.wait
+        self._function = function
+        self._admitted = Tally()
+        self._refused = Tally()
+        self._peaks: set[int] = set()
+        self.start()
+        reset_after_fork(self, "start")
+
+    def start(self) -> None:
+        """Start with all slots free; calls that are running do not hold any of these."""
+        self._slots = self._new_slots()
+
+    def _new_slots(self) -> Slots:
+        return Slots(self._limit, self._peaks)
+
+    def _all_slots(self) -> list[Slots]:
+        return [self._slots]
+
+    def admit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Slot | Wait:  # noqa: ARG002 - as guards are asked
+        """Return the slot of a call, or let it wait for one."""
+        slot = self._slots.take()
+        if slot is None:
+            return self.wait_for(self._slots)
+        next(self._admitted)
+        return slot
+
+    def end(
+        self, _elapsed: float, _value: Any, _exception: BaseException | None, _outcome: Outcome, token: Slot | None
+    ) -> None:
+        """Give the slot back."""
+        if token is not None:
+            token.give_back()
+
+    def wait_for(self, slots: Slots, where: str = "") -> Wait:
+        """Return how a call waits for a slot; refuse it if it is not to wait."""
+        if not self._wait:
+            raise self.refusal(where)
+        return _Waiting(self, slots, self._wait, where)
+
+    def refusal(self, where: str) -> ConcurrencyLimitExceeded:
+        """Return the error of a refused call, and count it."""
+        next(self._refused)
+        calls = "1 call" if self._limit == 1 else f"{self._limit} calls"
+        waited = f", and none ended within {self._wait:g} s" if self._wait else ""
+        return ConcurrencyLimitExceeded(f"{self._function} is limited to {calls} at a time{where}{waited}")
+
+    def admitted(self, slot: Slot) -> Slot:
+        """Count a call that has waited."""
+        next(self._admitted)
+        return slot
+
+    def get_metrics(self) -> dict[str, Any]:
+        """Return the counts, as of now."""
+        slots = self._all_slots()
+        return {
+            "running": sum(each.held for each in slots),
+            "waiting": sum(each.waiting for each in slots),
+            "admitted": self._admitted.count,
+            "refused": self._refused.count,
+            "max_running": max(self._peaks, default=0),
+        }
+
+    def reset(self) -> None:
+        """Set the counts to 0."""
+        self._admitted, self._refused = Tally(), Tally()
+
+
+class _LimitedByKey(_LimitedFunction):
+    """The limits on one function, one for each key."""
+
+    def __init__(
+        self,
+        observer: ConcurrencyLimitObserver,
+        function: str,
+        key_of: Callable[[tuple[Any, ...], dict[str, Any]], Hashable],
+    ) -> None:
+        self._key_of = key_of
+        self._max_keys = observer.max_keys
+        super().__init__(observer, function)
+
+    def start(self) -> None:
+        """Start with all slots free; calls that are running do not hold any of these."""
+        name = f"concurrency limit of {self._function}"
+        self._keyed = KeyedStates(self._new_slots, is_idle=Slots.is_idle, max_keys=self._max_keys, name=name)
+
+    def _all_slots(self) -> list[Slots]:
+        return self._keyed.states()
+
+    def admit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Slot | Wait:
+        """Return the slot of a call, or let it wait for one."""
+        # Nothing to `keep`: slots matter only while somebody holds one or waits, and those hold them all.
+        key = self._key_of(args, kwargs)
+        slots = self._keyed.of(key)
+        slot = slots.take()
+        if slot is None:
+            return self.wait_for(slots, f" for each key, and this one is {safe_repr(key)}")
+        next(self._admitted)
+        return slot
+
+
+class _Waiting(Wait):
+    """Waits for a slot, first come, first served."""
+
+    __slots__ = ("_limited", "_seconds", "_slots", "_where")
+
+    def __init__(self, limited: _LimitedFunction, slots: Slots, seconds: float, where: str) -> None:
+        self._limited = limited
+        self._slots = slots
+        self._seconds = seconds
+        self._where = where
+
+    def block(self) -> Slot:
+        """Wait in this thread."""
+        woken = allocate_lock()
+        woken.acquire()
+        place = self._slots.queue(woken.release)
+        try:
+            woken.acquire(timeout=self._seconds)
+        except BaseException:  # Ctrl-C
+            self._pass_on(place)
+            raise
+        return self._left(place)
+
+    async def wait(self) -> Slot:
+        """Wait in this task; a coroutine that is driven by hand blocks its thread."""
+        loop = running_loop()
+        if loop is not None:
+            return await self._wait_in_asyncio(loop)
+        trio = running_trio()
+        return self.block() if trio is None else await self._wait_in_trio(trio)
+
+    async def _wait_in_asyncio(self, loop: Any) -> Slot:
+        woken = loop.create_future()
+
+        def wake() -> None:
+            if not woken.done():
+                woken.set_result(None)
+
+        place = self._slots.queue(lambda: loop.call_soon_threadsafe(wake))
+        try:
+            alarm = call_later(loop, self._seconds, wake)
+            try:
+                await woken
+            finally:
+                alarm.cancel()
+        except BaseException:
+            self._pass_on(place)
+            raise
+        return self._left(place)
+
+    async def _wait_in_trio(self, trio: Any) -> Slot:
+        woken, token = trio.Event(), trio.lowlevel.current_trio_token()
+        place = self._slots.queue(lambda: token.run_sync_soon(woken.set))
+        try:
+            with trio.move_on_after(self._seconds):
+                await woken.wait()
+        except BaseException:
+            self._pass_on(place)
+            raise
+        return self._left(place)
+
+    def _pass_on(self, place: Place) -> None:
+        slot = self._slots.leave(place)
+        if slot is not None:
+            slot.give_back()
+
+    def _left(self, place: Place) -> Slot:
+        slot = self._slots.leave(place)
+        if slot is None:
+            raise self._limited.refusal(self._where)
+        return self._limited.admitted(slot)
+
+
+class ConcurrencyLimitObserver(GuardObserver):
+    """Lets at most `limit` calls of a function, or of each of its keys, run at a time; refuses the others.
+
+    With `wait`, a call that finds all slots taken waits up to so many seconds for one, first come, first served. Plain
+    functions and generators block their thread; coroutines and async generators wait in their task, by asyncio or
+    trio, and the event loop goes on. Threads, tasks and any number of event loops share one limit. A plain function
+    that waits in the thread of an event loop keeps that loop from running.
+
+    A call holds its slot until it ends, however it ends: also by a veto of a later guard, by cancellation, or as a
+    generator that is closed or collected half way. Generators and coroutines take theirs at their first step. A
+    function that calls itself takes a slot for each level. The refusal is a `ConcurrencyLimitExceeded`; when a slot
+    will be free is not known, so its `retry_after` is None.
+
+    Each decorated function has its own limit. With `key` each key has; when calls of more than `max_keys` keys run at
+    once, further ones share one limit, which a warning in the log tells. A failing `key` lets the call go on, unless
+    `critical` is set.
+
+    Waiting goes by real time, whatever the decorator's time source: a `MockTimeSource` neither shortens nor lengthens
+    it. Tests of a full limit should therefore have `wait=0`, or end a running call in time.
+
+    A forked child starts with all slots free; calls that were running at the fork hold none there. A pickled observer
+    starts anew.
+
+    Args:
+        limit: How many calls run at a time.
+        wait: Seconds a call waits for a slot; 0 for not at all.
+        key: Gives the key of a call from its `arguments`, such as `lambda arguments: arguments["host"]`.
+        max_keys: How many keys of a function are told apart.
+        priority: Higher is asked earlier. By default it is asked after the library's other guards, so that no call
+            holds a slot that is refused or answered by one of them.
+        name: How it is shown.
+        critical: Refuse the call if the guard itself fails.
+
+    Raises:
+        ConfigurationError: A parameter is none of these.
+
+    Example:
+        >>> from callpyback import CallPyBack
+        >>> from callpyback.errors import ConcurrencyLimitExceeded
+        >>> from callpyback.guards.concurrency_limit import ConcurrencyLimitObserver
+        >>> @CallPyBack(observers=[ConcurrencyLimitObserver(limit=1)])
+        ... def pages(first):
+        ...     yield first
+        ...     yield first + 1
+        >>> reader = pages(1)
+        >>> next(reader)
+        1
+        >>> try:
+        ...     next(pages(7))
+        ... except ConcurrencyLimitExceeded:
+        ...     print("one at a time")
+        one at a time
+        >>> reader.close()
+        >>> next(pages(7))
+        7
+    """
+
+    name = "ConcurrencyLimit"
+
+    def __init__(
+        self,
+        limit: int,
+        wait: float = 0.0,
+        key: Key | None = None,
+        *,
+        max_keys: int = 10_000,
+        priority: float = 70,
+        name: str | None = None,
+        critical: bool = False,
+    ) -> None:
+        super().__init__(key=key, priority=priority, name=name, critical=critical)
+        self._limit = checked_count("limit", limit)
+        self._wait = checked_seconds("wait", wait, zero=True)
+        if self._wait > threading.TIMEOUT_MAX:
+            refuse("wait", wait, f"at most {threading.TIMEOUT_MAX:g} seconds, the longest a thread can wait")
+        self._max_keys = checked_count("max_keys", max_keys)
+
+    @property
+    def limit(self) -> int:
+        """How many calls run at a time."""
+        return self._limit
+
+    @property
+    def wait(self) -> float:
+        """Seconds a call waits for a slot."""
+        return self._wait
+
+    @property
+    def max_keys(self) -> int:
+        """How many keys of a function are told apart."""
+        return self._max_keys
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether nothing is called from which an observed function could be called: there is no `key`."""
+        return self.key is None
+
+    def guarding(
+        self,
+        function_signature: FunctionSignature,
+        clock: Callable[[], float],  # noqa: ARG002 - nothing here depends on the time
+    ) -> _LimitedFunction:
+        """Return the limit on one function."""
+        function = full_name(function_signature)
+        if self.key is None:
+            return _LimitedFunction(self, function)
+        return _LimitedByKey(self, function, self.keyed_by(function_signature))
+
+    def get_metrics(self) -> dict[str, Any]:
+        """Return the counts, as of now.
+
+        For each function that still exists, `functions` has how many calls are `running` and `waiting`, how many were
+        `admitted` and `refused`, and `max_running`, the most that ran at once, with `key` the most for one key.
+        Beside it are the sums of all but the last, and the greatest of that.
+        """
+        metrics = super().get_metrics()
+        functions = metrics["functions"].values()
+        summed = ("running", "waiting", "admitted", "refused")
+        return {
+            **{name: sum(counts[name] for counts in functions) for name in summed},
+            "max_running": max((counts["max_running"] for counts in functions), default=0),
+            **metrics,
+        }
+
+    def reset(self) -> None:
+        """Set the counts of admitted and refused calls to 0; running calls keep their slots."""
+        for limited in tuple(self._guarded):
+            if isinstance(limited, _LimitedFunction):
+                limited.reset()
