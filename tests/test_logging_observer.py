@@ -25,6 +25,7 @@ from callpyback import (
     ExecutionState,
     FunctionSignature,
     LoggingObserver,
+    MockTimeSource,
     Outcome,
     observers,
 )
@@ -148,7 +149,9 @@ def test_arguments_are_not_looked_at_where_the_level_is_off(shop):
             raise AssertionError
 
     shop.setLevel(logging.CRITICAL)
-    context = mock.Mock(spec_set=["outcome", "state"], outcome=Outcome.SUCCESS, state=ExecutionState.COMPLETED)
+    context = mock.Mock(
+        spec_set=["notice", "outcome", "state"], notice=None, outcome=Outcome.SUCCESS, state=ExecutionState.COMPLETED
+    )
     LoggingObserver(shop, arguments=True).update(context)
 
 
@@ -424,3 +427,24 @@ def test_a_logging_handler_that_calls_the_observed_function_returns(shop):
     finally:
         shop.removeHandler(handler)
     assert len(calls) == 2
+
+
+class Again:
+    def next_wait(self, error, attempt, elapsed):
+        return 0.25 if attempt < 2 else None
+
+
+@pytest.mark.parametrize("arguments", [False, True], ids=["bound", "context"])
+def test_a_retry_is_logged_as_a_warning_with_its_attempt_and_wait(caplog, arguments):
+    @CallPyBack(
+        [LoggingObserver(logging.getLogger("shop"), arguments=arguments)], retry=Again(), time_source=MockTimeSource()
+    )
+    def pay():
+        raise ConnectionError("reset")
+
+    with caplog.at_level(logging.INFO), pytest.raises(ConnectionError):
+        pay()
+    retry, end = caplog.records
+    assert (retry.levelname, retry.event, retry.attempt, retry.wait) == ("WARNING", "call.retrying", 1, 0.25)
+    assert (retry.exception_type, retry.exception_text) == ("ConnectionError", "ConnectionError: reset")
+    assert end.event == "call.failed"

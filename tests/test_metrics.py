@@ -76,6 +76,7 @@ def test_every_outcome_is_counted_apart_and_calls_are_their_sum():
         "abandoned": numbers[Outcome.ABANDONED],
         "aborted": numbers[Outcome.ABORTED],
         "timed_out": numbers[Outcome.TIMED_OUT],
+        "retries": 0,
     }
     assert counters["calls"] == sum(counters[name] for name in COUNTS)
     assert {name: stats(metrics)[name] for name in counters} == counters
@@ -86,7 +87,9 @@ def test_the_whole_answer():
     end = ending(metrics, "checkout")
     succeed(end, 0.1, 0.2, 0.3)
     fail(end, ValueError("x"), elapsed=0.4)
-    zero = dict.fromkeys(("handled", "vetoed", "supplied", "cancelled", "abandoned", "aborted", "timed_out"), 0)
+    zero = dict.fromkeys(
+        ("handled", "vetoed", "supplied", "cancelled", "abandoned", "aborted", "timed_out", "retries"), 0
+    )
     counts = {"calls": 4, "successes": 3, "failures": 1, **zero}
     assert metrics.get_metrics() == {
         "counters": counts,
@@ -108,6 +111,32 @@ def test_the_whole_answer():
         },
     }
     json.dumps(metrics.get_metrics())
+
+
+class Again:
+    """Tries as often as it is told to, at once."""
+
+    def __init__(self, attempts):
+        self.attempts = attempts
+
+    def next_wait(self, error, attempt, elapsed):
+        return 0.0 if attempt < self.attempts else None
+
+
+def test_a_call_that_is_retried_counts_once_and_its_retries_beside_it():
+    metrics, other = MetricsObserver(), MetricsObserver()
+
+    @CallPyBack([metrics], retry=Again(3), default_return=None)
+    def failing():
+        raise ValueError
+
+    failing()
+    failing()
+    other.merge(metrics)
+    for numbers in (metrics.get_metrics()["counters"], other.get_metrics()["counters"]):
+        assert (numbers["calls"], numbers["handled"], numbers["retries"]) == (2, 2, 4)
+    metrics.reset()
+    assert metrics.get_metrics()["counters"]["retries"] == 0
 
 
 def test_without_a_sample_times_are_none_and_nothing_divides_by_zero():

@@ -48,6 +48,8 @@ class Listener:
             self._ask_by_plain_values(guarding)
         elif bound is not None:
             self._tell_plain_values(bound)
+            if callable(registration.update):  # rare enough to be told by contexts
+                self.tells |= {notice: self._told_by_context(notice) for notice in registration.notices}
         else:
             self._tell_by_context()
 
@@ -86,7 +88,7 @@ class Listener:
                 self.tells[state] = lambda call: end(call.elapsed, call.value, call.exception, call.outcome)
 
     def _told_by_context(self, state: ExecutionState | Notice) -> Tell:
-        update: Any = self.update
+        update: Any = self.registration.update if self.update is None else self.update
         if isinstance(state, Notice):
             return lambda call: update(ExecutionContext(ExecutionState.EXECUTING, call, self, notice=call.notice))
         return lambda call: update(ExecutionContext(state, call, self))

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import sys
 import types
-from collections.abc import Callable, Hashable, Iterable
-from contextvars import Token
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from callpyback.core.configuration import refuse
 from callpyback.core.decorator import handle
-from callpyback.core.forks import reset_after_fork
 from callpyback.core.functions import FunctionKind
-from callpyback.core.state_machine import Outcome
-from callpyback.errors import NO_VALUE, ConfigurationError, StopProcessing
+from callpyback.errors import ConfigurationError
 from callpyback.guards.base import GuardObserver, Key, _takes_instance
-from callpyback.guards.cache_entries import Shelves
-from callpyback.guards.cache_keys import ArgumentKeys, parameters_of
-from callpyback.guards.single_flight import ALONE, LATE, Flight, FlightWait, left
+from callpyback.guards.cached_function import CachedFunction
 from callpyback.observers.base import checked_switch, full_name, looking_at
 
 if TYPE_CHECKING:
     from callpyback.core.functions import FunctionSignature
-    from callpyback.guards.cache_entries import Shelf
     from callpyback.protocols import Admit, GuardEnd
-
-_SUCCESS: Final = Outcome.SUCCESS
 
 
 class CacheObserver(GuardObserver):
@@ -128,7 +117,15 @@ class CacheObserver(GuardObserver):
 
     def guarding(self, function_signature: FunctionSignature, clock: Callable[[], float]) -> CachedFunction:
         """Return the cache of one function."""
-        return CachedFunction(function_signature, clock, self)
+        return CachedFunction(
+            function_signature,
+            clock,
+            ttl_seconds=self.ttl_seconds,
+            maxsize=self.maxsize,
+            typed=self.typed,
+            key=None if self.key is None else self.keyed_by(function_signature),
+            shares_instances=self.key is not None and _takes_instance(self.key),
+        )
 
     def get_cache_stats(self) -> dict[str, Any]:
         """Return what is known about all functions that still exist, and in `functions` about each by its name.
@@ -194,133 +191,21 @@ class CacheObserver(GuardObserver):
         raise ConfigurationError(message)
 
 
-class CachedFunction:
-    """The results of one function, and the calls that wait for some.
+def _added(many: Iterable[CachedFunction]) -> dict[str, Any]:
+    total = dict.fromkeys(("hits", "waits", "misses", "uncacheable", "size", "evictions", "expirations"), 0)
+    for cached in many:
+        for name, number in cached.numbers().items():
+            total[name] += number
+    answered = total["hits"] + total["waits"]
+    looked_up = answered + total["misses"]
+    return {**total, "hit_rate": answered / looked_up if looked_up else None}
 
-    Attributes:
-        signature: Of the function.
-        admit: Decides one call, as `BindableGuard` has it.
-    """
 
-    def __init__(self, signature: FunctionSignature, clock: Callable[[], float], settings: CacheObserver) -> None:
-        self.signature = signature
-        self._clock = clock
-        self._ttl = math.inf if settings.ttl_seconds is None else float(settings.ttl_seconds)
-        self._typed = settings.typed
-        self._shelves = Shelves(math.inf if settings.maxsize is None else settings.maxsize, clock)
-        parameters = parameters_of(signature)
-        self._keys = ArgumentKeys(parameters, typed=settings.typed)
-        self._method_keys = ArgumentKeys(parameters[1:], typed=settings.typed)
-        self._first = parameters[0].name if parameters else ""
-        self._key = None if settings.key is None else settings.keyed_by(signature)
-        self._has_own_instance = signature.bind((), {})[1] is not None  # a bound method is decorated
-        self._is_shared = self._has_own_instance or (settings.key is not None and _takes_instance(settings.key))
-        self._hits, self._waits, self._misses, self._uncacheable = (itertools.count() for _ in range(4))
-        self._before = [0, 0, 0, 0]
-        self.admit = self._admitting()
-        reset_after_fork(self)
+def _instance_of(function: Any) -> tuple[Any, ...]:
+    """Return the instance of a bound method, as the arguments it stands for."""
+    # Not by isinstance: the proxy around a bound method passes for one, and adds no argument.
+    return (function.__self__,) if type(function) is types.MethodType else ()
 
-    def _admitting(self) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
-        if self._key is not None:
-            return self._admit
-        anything = object()
-        is_method = not self._has_own_instance and self.signature.bind((anything,), {})[1] is anything
-        return self._admit_method() if is_method else self._admit_function()
 
-    def _admit_function(self) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
-        """Return what decides a call of a function fast if all arguments are given by position, and are known."""
-        arity, typed, endless, clock = self._keys.arity, self._typed, self._ttl == math.inf, self._clock
-        find, use, hits, otherwise = self._shelves.common.entries.get, self._shelves.uses.append, self._hits, self._admit
-
-        def admit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if kwargs or len(args) != arity:
-                return otherwise(args, kwargs)
-            try:
-                entry = find((args, tuple(map(type, args))) if typed else args)
-            except Exception:  # noqa: BLE001 - a `__hash__` or `__eq__` of an argument
-                return self._count_uncacheable()
-            if entry is None or not (endless or clock() < entry.expires):
-                return otherwise(args, kwargs)
-            use(entry)
-            next(hits)
-            return entry.answer
-
-        return admit
-
-    def _admit_method(self) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
-        """Return what does the same for a method."""
-        arity, typed, endless, clock = self._method_keys.arity + 1, self._typed, self._ttl == math.inf, self._clock
-        shelf_of, use, hits, otherwise = self._shelves.find_by_number, self._shelves.uses.append, self._hits, self._admit
-
-        def admit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if kwargs or len(args) != arity or not args:
-                return otherwise(args, kwargs)
-            shelf = shelf_of(id(args[0]))
-            if shelf is None:
-                return otherwise(args, kwargs)
-            key = args[1:]
-            try:
-                entry = shelf.entries.get((key, tuple(map(type, key))) if typed else key)
-            except Exception:  # noqa: BLE001 - a `__hash__` or `__eq__` of an argument
-                return self._count_uncacheable()
-            if entry is None or not (endless or clock() < entry.expires):
-                return otherwise(args, kwargs)
-            use(entry)
-            next(hits)
-            return entry.answer
-
-        return admit
-
-    def _admit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        try:
-            key = None if self._key is None else self._key(args, kwargs)
-        except BaseException:
-            self._count_uncacheable()
-            raise
-        try:
-            return self._decide(*self._located(args, kwargs, key))
-        except Exception:  # noqa: BLE001 - the arguments' own methods, or no arguments for this function
-            return self._count_uncacheable()
-
-    def _located(self, args: tuple[Any, ...], kwargs: dict[str, Any], key: Hashable) -> tuple[Shelf, Hashable]:
-        """Return the shelf and the key of a call."""
-        instance = None if self._is_shared else self.signature.bind(args, kwargs)[1]
-        shelf = self._shelves.common if instance is None else self._shelves.of(instance)
-        if self._key is not None:
-            return shelf, (key, type(key)) if self._typed else key
-        if instance is None:
-            return shelf, self._keys.of(args, kwargs)
-        others = kwargs if args else {name: value for name, value in kwargs.items() if name != self._first}
-        return shelf, self._method_keys.of(args[1:], others)
-
-    def _decide(self, shelf: Shelf, key: Hashable) -> Any:
-        """Answer the call, let it wait, or have it compute."""
-        if (entry := self._valid(shelf, key)) is not None:
-            return self._hit(entry)
-        computation = Computation(self, shelf, key)
-        own = computation.flight
-        flight = shelf.flights.setdefault(key, own)
-        if flight.landed:  # its key had another hash when it was over
-            flight = shelf.flights[key] = own
-        if flight is not own:
-            return FlightWait(flight, partial(self._decide_after_waiting, shelf, key))
-        # Another one may have been kept, and its flight removed, since the first look.
-        if (entry := self._valid(shelf, key)) is not None:
-            computation.land(entry.answer)
-            return self._hit(entry)
-        next(self._misses)
-        computation.take_off()
-        return computation
-
-    def _decide_after_waiting(self, shelf: Shelf, key: Hashable, came: Any) -> Any:
-        if came is LATE:
-            return self._decide(shelf, key)
-        if came is ALONE:
-            next(self._misses)
-            return Computation(self, shelf, key)
-        next(self._waits)
-        return came
-
-    def _valid(self, shelf: Shelf, key: Hashable) -> Any:
-        entry = shelf.entries.get(key)
-        return entry if entry is not None and (self._ttl == math.inf or self._clock() < entry.expires) else None
+def _is_positive(value: Any, classes: Any) -> bool:
+    return isinstance(value, classes) and not isinstance(value, bool) and 0 < value <= sys.float_info.max

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from callpyback.core.configuration import (
     checked_count,
@@ -12,23 +12,16 @@ from callpyback.core.configuration import (
     looking_at,
     refuse,
 )
-from callpyback.core.forks import reset_after_fork
 from callpyback.core.functions import FunctionKind, FunctionSignature, kind_of
-from callpyback.core.safe_repr import safe_repr
+from callpyback.core.handle import named_apart
 from callpyback.errors import NO_VALUE, nearest
 from callpyback.guards.base import GuardObserver, Key
-from callpyback.guards.circuit import Board, Circuit, CircuitChange, CircuitState, Limits, Phase, Probe
-from callpyback.guards.keyed import KeyedStates
+from callpyback.guards.circuit_board import Board, CircuitChange, CircuitState, Limits
+from callpyback.guards.circuits import KeyedCircuits, OneCircuit
 from callpyback.observers.base import full_name
 
 if TYPE_CHECKING:
-    from callpyback.core.state_machine import Outcome
     from callpyback.guards.base import Guarded
-
-OVERFLOW: Final = "<overflow>"
-"""The key of the circuit that all keys beyond the greatest number of keys share."""
-
-_MAX_SHOWN: Final = 100
 
 
 class CircuitBreakerObserver(GuardObserver):
@@ -53,11 +46,11 @@ class CircuitBreakerObserver(GuardObserver):
     that a body that hangs does not keep the circuit open for ever. Where the clock fails or goes back, the next call
     probes.
 
-    Other libraries differ. `pybreaker` runs the calls of a closed circuit one after the other, since it holds a lock
-    while the function runs; `circuitbreaker` admits any number of calls when the recovery time has passed; in both a
-    call that began earlier moves a circuit that has changed since. An exception that is not counted is a success in
-    both, as here, and in resilience4j and Polly. As in Polly and Hystrix, a probe that hangs holds others off for a
-    limited time only.
+    Other libraries differ. `pybreaker` runs even the calls of a closed circuit one after the other, since it holds a
+    lock while the function runs. `circuitbreaker` admits any number of calls once the recovery time has passed, and a
+    call that began before the circuit opened may close it. An exception that is not counted is a success in both, as it
+    is here and in MicroProfile Fault Tolerance. That a probe gives up its place is Hystrix's rule, which lets one call
+    try each time the recovery time has passed.
 
     Each decorated function has its own circuit, with `key` one for each key. At most `max_keys` keys have circuits of
     their own; further ones share one. To make room, closed circuits without failures are forgotten, and open ones whose
@@ -169,7 +162,9 @@ class CircuitBreakerObserver(GuardObserver):
             ConfigurationError: A key is missing, or there are no keys.
         """
         for circuits in self._found(function):
-            circuits.circuit_at(key).trip()
+            circuit = circuits.circuit_at(key)
+            circuit.trip()
+            circuits.keep(key, circuit)
 
     def reset(self, function: Callable[..., Any] | str | None = None, *, key: Hashable = NO_VALUE) -> None:
         """Close circuits and forget their failures.
@@ -198,124 +193,21 @@ class CircuitBreakerObserver(GuardObserver):
         return super().get_metrics()
 
     def _found(self, function: Any) -> list[OneCircuit | KeyedCircuits]:
-        every: list[Any] = list(self._guarded.items())
+        guarded: list[tuple[Any, str]] = list(self._guarded.items())
         if function is None:
-            return [circuits for circuits, _ in every]
+            return [circuits for circuits, _ in guarded]
+        name = function
         if not isinstance(function, str):
             plain = getattr(function, "__func__", function)
-            own = [circuits for circuits, _ in every if circuits.signature.wrapper is plain]
+            own = [circuits for circuits, _ in guarded if circuits.signature.wrapper is plain]
             if own:
                 return own
-            function = full_name(FunctionSignature.of(function))
-        named = [circuits for circuits, name in every if name == function]
-        if not named:
-            message = f"no function {function!r} is guarded by {self.name!r}{nearest(function, [n for _, n in every])}"
+            name = full_name(FunctionSignature.of(function))
+        named = named_apart((name, circuits) for circuits, name in guarded)
+        if name not in named:
+            message = f"no function {name!r} is guarded by {self.name!r}{nearest(name, named)}"
             raise LookupError(message)
-        return named
-
-
-class OneCircuit(Circuit):
-    """The circuit of a function without keys."""
-
-    __slots__ = ("signature",)
-
-    def __init__(self, function_signature: FunctionSignature, board: Board) -> None:
-        super().__init__(board)
-        self.signature = function_signature
-        reset_after_fork(self)
-
-    def circuit_at(self, key: Hashable) -> Circuit:
-        """Return the circuit, for which there is no key."""
-        if key is not NO_VALUE:
-            refuse("key", key, f"none: the breaker of {self.board.function} was made without key=")
-        return self
-
-    def every(self) -> list[Circuit]:
-        """Return all circuits."""
-        return [self]
-
-    def get_metrics(self) -> dict[str, Any]:
-        """Return state and counts."""
-        return super().get_metrics() | self.board.get_counts()
-
-    def reset_after_fork(self) -> None:
-        """Go on in a forked child, where only one thread has survived."""
-        self.board.renew_locks()
-        self.forget_lost_probe()
-
-
-_Token = tuple[Hashable, Circuit, Phase | Probe]
-
-
-class KeyedCircuits:
-    """The circuits of a function, one for each key."""
-
-    def __init__(
-        self,
-        function_signature: FunctionSignature,
-        board: Board,
-        key_of: Callable[[tuple[Any, ...], dict[str, Any]], Hashable],
-        max_keys: int,
-    ) -> None:
-        self.signature = function_signature
-        self._board = board
-        self._key_of = key_of
-        self._max_keys = max_keys
-        self._circuits: KeyedStates[Circuit] = KeyedStates(
-            lambda: Circuit(board, NO_VALUE),
-            is_idle=self._may_go,
-            max_keys=max_keys,
-            name=f"circuits of {board.function}",
-        )
-        reset_after_fork(self)
-
-    def admit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Token:
-        """Admit a call, or refuse it.
-
-        Raises:
-            CircuitOpen: The circuit of its key is open, or half-open and a probe is under way.
-        """
-        key = self._key_of(args, kwargs)
-        circuit = self.circuit_at(key)
-        return key, circuit, circuit.admit(args, kwargs)
-
-    def end(
-        self, elapsed: float, value: Any, exception: BaseException | None, outcome: Outcome, token: _Token | None
-    ) -> None:
-        """Learn from the end of a call."""
-        # The token holds the circuit: as long as a call is under way, its circuit is not made anew.
-        if token is not None and token[1].end(elapsed, value, exception, outcome, token[2]):
-            self._circuits.keep(token[0], token[1])
-
-    def circuit_at(self, key: Hashable) -> Circuit:
-        """Return the circuit of a key."""
-        if key is NO_VALUE:
-            refuse("key", key, f"the key of a circuit: the breaker of {self._board.function} was made with key=")
-        circuit = self._circuits.of(key)
-        if circuit.key is NO_VALUE:
-            circuit.key = OVERFLOW if circuit is self._circuits.shared else key
-        return circuit
-
-    def every(self) -> list[Circuit]:
-        """Return all circuits."""
-        return self._circuits.states()
-
-    def get_metrics(self) -> dict[str, Any]:
-        """Return counts, and the state of the circuits that are not closed."""
-        not_closed = [circuit for circuit in self.every() if not circuit.phase.is_closed]
-        shown = [{"key": safe_repr(circuit.key)} | circuit.get_metrics() for circuit in not_closed[:_MAX_SHOWN]]
-        counts = {"keys": len(self._circuits), "not_closed": len(not_closed)}
-        return self._board.get_counts() | counts | {"circuits": shown}
-
-    def reset_after_fork(self) -> None:
-        """Go on in a forked child, where only one thread has survived."""
-        self._board.renew_locks()
-        for circuit in self.every():
-            circuit.forget_lost_probe()
-
-    def _may_go(self, circuit: Circuit) -> bool:
-        # One less: it is asked again when the circuit is already taken out.
-        return circuit.is_idle or (len(self._circuits) >= self._max_keys - 1 and circuit.is_due)
+        return [named[name]]
 
 
 def _checked_on(on: Any) -> tuple[type[Exception], ...]:

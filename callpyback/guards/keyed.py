@@ -140,7 +140,11 @@ class KeyedStates(Generic[S]):
         for _ in range(min(_LOOKED_AT, len(self._order))):
             self._order.rotate(-1)
             key = self._order[-1]
-            state = self._states[key]
+            try:
+                state = self._states[key]
+            except Exception:  # noqa: BLE001 - a key that is hashed differently now: its state can't be found any more
+                self._order.pop()
+                continue
             if self._is_idle(state) and self._is_let_go(key, state):
                 self._order.pop()
 

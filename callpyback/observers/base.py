@@ -16,7 +16,7 @@ from callpyback.errors import ConfigurationError, nearest
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext
     from callpyback.core.functions import FunctionSignature
-    from callpyback.core.state_machine import ExecutionState
+    from callpyback.core.state_machine import ExecutionState, Notice
 
     States = ExecutionState | Iterable[ExecutionState]
 
@@ -61,6 +61,7 @@ class BaseObserver:
 
     priority: float = 0
     states: frozenset[ExecutionState] | None = None
+    notices: frozenset[Notice] = frozenset()
     critical: bool = False
     guard: bool = False
     if TYPE_CHECKING:

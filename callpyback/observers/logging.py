@@ -12,16 +12,17 @@ import structlog
 
 from callpyback.core.configuration import checked_switch, looking_at, refuse
 from callpyback.core.safe_repr import safe_arguments, safe_text, type_name
-from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState, Outcome
+from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState, Notice, Outcome
 from callpyback.errors import nearest
 from callpyback.observers.base import BaseObserver, full_name
 
 if TYPE_CHECKING:
-    from callpyback.core.context import ExecutionContext
+    from callpyback.core.context import ExecutionContext, RetryNotice
     from callpyback.core.functions import FunctionSignature
     from callpyback.protocols import Begin, End
 
 STARTED: Final = "call.started"
+RETRYING: Final = "call.retrying"
 EVENTS: Final = {
     Outcome.SUCCESS: "call.succeeded",
     Outcome.FAILURE: "call.failed",
@@ -48,10 +49,11 @@ _METHODS: Final = {
 
 
 class LoggingObserver(BaseObserver):
-    """Logs the end of every call, failures louder than successes.
+    """Logs the end of every call and every retry, failures louder than successes.
 
     The events are `call.succeeded`, `call.failed`, `call.handled`, `call.supplied`, `call.vetoed`, `call.timed_out`,
-    `call.cancelled`, `call.abandoned` and `call.aborted`, on request `call.started`. Their keys are `function`
+    `call.cancelled`, `call.abandoned` and `call.aborted`, on request `call.started`; and `call.retrying` when a body
+    that failed is to run again, with the keys `attempt` and `wait` (seconds). Their keys are `function`
     (`module.qualname`), `outcome`, `execution_time` (seconds, None if unknown), and if there was an exception
     `exception_type` and `exception_text`, one bounded line. With `arguments=True` there are also `arguments`, each as
     bounded text, and the `call_id`; every call then makes a context, and the `__repr__` of its arguments runs if the
@@ -66,7 +68,7 @@ class LoggingObserver(BaseObserver):
             `structlog.get_logger("callpyback")`. Structlog's configuration is left as it is.
         log_level: The level of calls that ended well, as a number or a name; also of cancelled and abandoned ones.
         failure_level: The level of failed, timed-out and aborted calls; ERROR by default, or `log_level` if that is
-            higher. Handled and vetoed calls are logged as warnings, if that is between the two levels.
+            higher. Handled and vetoed calls and retries are logged as warnings, if that is between the two levels.
         arguments: Whether to log arguments. They may be secret.
         started: Whether to log the beginning of each call too, at `log_level`.
         priority: Higher is told earlier.
@@ -89,6 +91,8 @@ class LoggingObserver(BaseObserver):
         ...     pass  # doctest: +ELLIPSIS
         call.failed function=...pay outcome=failure execution_time=... exception_type=ValueError ...
     """
+
+    notices = frozenset({Notice.RETRY})
 
     def __init__(
         self,
@@ -154,7 +158,10 @@ class LoggingObserver(BaseObserver):
         return begin if self._started else None, end
 
     def update(self, context: ExecutionContext) -> None:
-        """Log the call of a context that shows a terminal state, and on request its beginning."""
+        """Log the call of a context that shows a terminal state, a retry, and on request the beginning."""
+        if context.notice is not None:
+            self._log_retry(context, context.notice)
+            return
         outcome = context.outcome
         begins = self._started and context.state is ExecutionState.PRE_EXECUTION
         if not begins and outcome is None:
@@ -170,6 +177,18 @@ class LoggingObserver(BaseObserver):
             fields["arguments"] = safe_arguments(context.arguments)
         fields["call_id"] = context.call_id
         self._sink.write(level, STARTED if outcome is None else EVENTS[outcome], fields)
+
+    def _log_retry(self, context: ExecutionContext, notice: RetryNotice) -> None:
+        level = self._levels[Outcome.HANDLED]
+        if self._sink.is_enabled(level):
+            fields = {
+                "function": full_name(context.function_signature),
+                "attempt": notice.attempt,
+                "wait": notice.wait,
+                "exception_type": type_name(notice.exception),
+                "exception_text": safe_text(notice.exception),
+            }
+            self._sink.write(level, RETRYING, fields)
 
     def _settle_levels(self) -> None:
         """Set the level of each outcome, and of the beginning, in the one dictionary that bound functions read."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.configuration import checked_count, checked_switch
 from callpyback.core.forks import reset_after_fork
-from callpyback.core.state_machine import TERMINAL_STATES, Outcome
+from callpyback.core.state_machine import TERMINAL_STATES, Notice, Outcome
 from callpyback.core.time_sources import UNKNOWN
 from callpyback.errors import nearest
 from callpyback.observers.base import BaseObserver
@@ -66,6 +66,7 @@ class MetricsObserver(BaseObserver):
     """
 
     states = TERMINAL_STATES
+    notices = frozenset({Notice.RETRY})
     is_leaf = True
 
     def __init__(
@@ -91,7 +92,10 @@ class MetricsObserver(BaseObserver):
         return begin, self._end_of(series)
 
     def update(self, context: ExecutionContext) -> None:
-        """Count the call of a context that shows a terminal state; others are left alone."""
+        """Count the retry, or the call, of a context that shows a notice or a terminal state."""
+        if context.notice is not None:
+            self._series_of(context.function_signature).retried.append(None)
+            return
         outcome = context.outcome
         if context.state not in TERMINAL_STATES or outcome is None:
             return
@@ -107,11 +111,12 @@ class MetricsObserver(BaseObserver):
 
         `counters` has the sums over all functions: `calls`, `successes`, `failures` (`timed_out` among them),
         `handled`, `vetoed`, `supplied`, `cancelled`, `abandoned` and `aborted`; the calls are the sum of these, without
-        `timed_out`. `total_executions` are the successes, `total_calls` the calls, `average_execution_time` is in
-        seconds. `function_stats` has for each function the same counts, `failures_by_type` (of an exception group
-        each leaf counts, while the failure counts once), and in seconds `total_time`, `average_time`, `min_time`,
-        `max_time`, `p50`, `p95` and `p99`; times are None while there is no sample. With `in_progress=True` there is
-        an `in_progress` in each and in the whole, as of now: calls that begin during the reading may count already.
+        `timed_out`; and the `retries`: a call counts once, however often its body ran. `total_executions` are the
+        successes, `total_calls` the calls, `average_execution_time` is in seconds. `function_stats` has for each
+        function the same counts, `failures_by_type` (of an exception group each leaf counts, while the failure counts
+        once), and in seconds `total_time`, `average_time`, `min_time`, `max_time`, `p50`, `p95` and `p99`; times are
+        None while there is no sample. With `in_progress=True` there is an `in_progress` in each and in the whole, as
+        of now: calls that begin during the reading may count already.
 
         Functions go by their bare name while only one has it, else by their qualified name; where functions of two
         modules share that, by `module.qualname`.
@@ -120,7 +125,8 @@ class MetricsObserver(BaseObserver):
             self._fold(*self._series.values())
             named = self._named()
             function_stats = {name: series.stats() for name, series in named.items()}
-            counters = counts_of(sum((series.outcomes for series in named.values()), Counter()))
+            outcomes: Counter[Outcome] = sum((series.outcomes for series in named.values()), Counter())
+            counters = {**counts_of(outcomes), "retries": sum(series.retries for series in named.values())}
             times = [series.times for series in named.values()]
             metrics: dict[str, Any] = {
                 "counters": counters,

@@ -38,8 +38,8 @@ Types = tuple[tuple[str, int], ...]
 class Series:
     """The numbers of one function.
 
-    Calls that end append to `fresh` or `others`, those that begin to `started`, and do nothing else on their way:
-    appending is atomic. `fold` moves what waits there into the numbers; one thread at a time calls it.
+    Calls that end append to `fresh` or `others`, those that begin to `started`, retries to `retried`, and do nothing
+    else on their way: appending is atomic. `fold` moves what waits there into the numbers; one thread at a time calls it.
     """
 
     def __init__(self, name: str, qualname: str, module: str) -> None:
@@ -49,12 +49,14 @@ class Series:
         self.fresh: list[float] = []
         self.others: list[tuple[Outcome, Types, float]] = []
         self.started: list[None] = []
+        self.retried: list[None] = []
         self.in_progress = 0
         self.clear()
 
     def clear(self) -> None:
         """Forget all but the calls in progress."""
         self.outcomes: Counter[Outcome] = Counter()
+        self.retries = 0
         self.failures_by_type: dict[str, int] = {}
         self.times = QuantileSketch()
 
@@ -62,6 +64,7 @@ class Series:
         """Move what waits into the numbers."""
         durations = _taken(self.fresh)
         others = _taken(self.others)
+        self.retries += len(_taken(self.retried))
         self.outcomes[Outcome.SUCCESS] += len(durations)
         # What began is taken last: then no call is seen to have ended that was not seen to begin.
         self.in_progress += len(_taken(self.started)) - len(durations) - len(others)
@@ -81,6 +84,7 @@ class Series:
     def merge(self, other: Series) -> None:
         """Add the numbers of another series."""
         self.outcomes.update(other.outcomes)
+        self.retries += other.retries
         self.count_types(tuple(other.failures_by_type.items()))
         self.times.merge(other.times)
 
@@ -90,6 +94,7 @@ class Series:
         p50, p95, p99 = times.quantiles((0.5, 0.95, 0.99))
         return {
             **counts_of(self.outcomes),
+            "retries": self.retries,
             "failures_by_type": dict(self.failures_by_type),
             "total_time": times.sum,
             "average_time": average(times.sum, times.count),
