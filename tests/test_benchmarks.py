@@ -20,6 +20,7 @@ NAMES = [
     "callbacks",
     "failures",
     "captured_locals",
+    "guards",
     "other_libraries",
     "imports",
     "resident_memory",

@@ -40,7 +40,7 @@ from callpyback.handlers import (
     create_validation_error_chain,
 )
 from handling import AuthorError, OwnHandler, Translated, decided, failed, raising
-from kinds import Kind, Witness, drive, ended, pause
+from kinds import Kind, Witness, ended, pause
 
 single_valued = pytest.mark.parametrize(
     "kind", [Kind("plain"), Kind("coroutine"), Kind("method")], ids=str
@@ -204,10 +204,10 @@ class TestAroundCalls:
         assert asyncio.run(main()) == (True, "by the handler")
 
     def test_a_task_cancelled_while_a_handler_is_awaited_is_cancelled(self):
-        witness, reached = Witness(), []
+        witness, reached = Witness(), asyncio.Event()
 
         async def answer(error):
-            reached.append(asyncio.current_task())
+            reached.set()
             await asyncio.Event().wait()
 
         @CallPyBack([witness], error_handler=Handler(answer=answer) | DefaultErrorHandler(5))
@@ -216,8 +216,7 @@ class TestAroundCalls:
 
         async def main():
             task = asyncio.create_task(function())
-            while not reached:
-                await asyncio.sleep(0)
+            await reached.wait()
             task.cancel()
             await asyncio.wait([task])
             return task.cancelled()
@@ -240,9 +239,8 @@ class TestAroundCalls:
         wrong = []
 
         def hammer(start):
-            for n in range(start, start + 200):
-                if first(n) != (n, n) or second(n) != "other":
-                    wrong.append(n)
+            mine = range(start, start + 200)
+            wrong.extend(n for n in mine if first(n) != (n, n) or second(n) != "other")
 
         threads = [threading.Thread(target=hammer, args=(1000 * number,)) for number in range(8)]
         for thread in threads:

@@ -107,7 +107,7 @@ class TaskAlarm:
         if later is None:
             self._alarm = call_later(loop, self._seconds, ring)
         else:
-            self._alarm = later(self._seconds, lambda: called_soon(loop, ring))
+            self._alarm = later(self._seconds, lambda: ring() if running_loop() is loop else called_soon(loop, ring))
 
     async def stop(self, error: BaseException | None = None) -> BaseException | None:
         """Stop the time; return the error of the call in place of the cancellation by which it was ended."""

@@ -154,7 +154,7 @@ def clocks_of(source: TimeSource | None) -> tuple[Callable[[], float], Callable[
     A source without `monotonic` measures durations with `now`.
     """
     if source is None or type(source) is SystemTimeSource:
-        return time.time, time.perf_counter
+        return SYSTEM.now, SYSTEM.monotonic  # as they were at the import: nothing frozen since
     now, monotonic = source.now, getattr(source, "monotonic", None)
     steady: Any = monotonic if callable(monotonic) else now
     return GuardedClock(now), GuardedClock(steady)

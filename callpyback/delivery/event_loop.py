@@ -1,4 +1,4 @@
-"""The thread a worker runs in, while its observer is async: an event loop of its own."""
+"""The thread of a worker whose observer is async: it has an event loop of its own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _UnmarkedWait(selectors.DefaultSelector):
 
 class _Loop(asyncio.SelectorEventLoop):
     # As an attribute of a class it stays the machine's clock when a test freezes the functions of the time module.
-    time = staticmethod(SYSTEM.monotonic)  # type: ignore[assignment]
+    time = staticmethod(SYSTEM.monotonic)
 
     def __init__(self) -> None:
         super().__init__(_UnmarkedWait())

@@ -49,13 +49,19 @@ class OfferQueue:
         self.ring: Callable[[], object] = _nobody
         self.may_wait: Callable[[], object] = _nobody
         self.is_closed = False
+        self._entries: deque[tuple[Any, int]] = deque()
         self.renew()
 
     def renew(self) -> None:
-        """Begin anew, empty, with all counts at zero. Only assigns, so that a forked child can do it."""
+        """Begin anew, empty, with all counts at zero.
+
+        In a forked child this runs inside `os.fork`, where the less happens the better: what the parent left in the
+        queue is set aside until there is a worker to free it.
+        """
+        self._inherited = self._entries
         self.accepted, self._taken, self._overflowed, self._refused, self._discarded = (Count() for _ in range(5))
         self.delivered, self.failed = Count(), Count()
-        self._entries: deque[tuple[Any, int]] = deque(maxlen=self.max_queue)
+        self._entries = deque(maxlen=self.max_queue)
         self._extend = self._entries.extend
         self._pops = iter(self._entries.popleft, None)
         self._room: SimpleQueue[int] | None = None
@@ -68,6 +74,10 @@ class OfferQueue:
         if self.is_closed:
             self._tickets = _CLOSED
         self.ring_at = 1
+
+    def forget_inherited(self) -> None:
+        """Free what the parent process left in the queue."""
+        self._inherited = self._entries
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -82,10 +92,12 @@ class OfferQueue:
             self.ring()
 
     def _offer_without_room(self, item: Any) -> None:
-        if self.is_closed:
-            self._refused.add()
-        elif self.overflow != "block" or not self._offer_after_waiting(item):
-            (self._refused if self.is_closed else self._overflowed).add()
+        if self.is_closed or self.overflow != "block" or not self._offer_after_waiting(item):
+            self._dropped_at_the_door.add()
+
+    @property
+    def _dropped_at_the_door(self) -> Count:
+        return self._refused if self.is_closed else self._overflowed
 
     def _offer_after_waiting(self, item: Any) -> bool:
         if len(self._entries) >= self.ring_at:

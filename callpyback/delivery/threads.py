@@ -1,4 +1,4 @@
-"""The thread a worker runs in, while its observer is a plain function: waiting, waking, and being inside an observer."""
+"""The thread of a worker whose observer is a plain function: waiting, waking, and being inside an observer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from callpyback.core.dispatch import enter, leave
 
-Rounds = Generator[float | None | Awaitable[Any], None, None]
+Rounds = Generator[float | Awaitable[Any] | None, None, None]
 """The work of a worker. It yields the seconds to wait for the bell (None: until it rings), or what is to be awaited."""
 
 

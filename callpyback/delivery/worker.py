@@ -12,16 +12,19 @@ import msgspec
 
 from callpyback.core.health import Condition
 from callpyback.core.time_sources import SYSTEM
-from callpyback.delivery.queue import NEVER
+from callpyback.delivery.queue import NEVER, OfferQueue
 from callpyback.delivery.threads import BlockingDrive, Drive, Rounds
 
 if TYPE_CHECKING:
     from callpyback.delivery.loss import LossReport
-    from callpyback.delivery.queue import OfferQueue
     from callpyback.delivery.sink import Sink
 
 END: Final = math.inf
 """As the ticket of a waiter: the end of the worker."""
+
+
+_ATTEMPTS: Final = 3
+"""So many times in a row the rounds may end by an exception of their own before the thread ends too."""
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -68,7 +71,8 @@ class Worker:
         self.condition = Condition()
         self.settled = 0
         self.ident: int | None = None
-        self.is_resting = self.is_retired = self.is_alive = self.has_ended = False
+        self.is_resting = self.is_retired = self.is_alive = False
+        self.has_ended = queue.is_closed  # in the forked child of a process that had shut down
         self._is_stopping = self._closes = False
         self._sink = sink
         self._pace = pace
@@ -104,6 +108,11 @@ class Worker:
         self.is_retired = True
         self._drive.cancel()
         self._drive.ring()
+
+    def disown(self) -> None:
+        """In a forked child, where this is the parent's worker: end at once, and count for nobody."""
+        self.is_retired, self._closes = True, False
+        self.queue = OfferQueue(1, "drop_oldest", 0.0)
 
     def is_settled(self, ticket: float) -> bool:
         """Return whether everything before a ticket is done with."""
@@ -152,6 +161,7 @@ class Worker:
             return  # a start that was interrupted has made two threads
         self.is_alive, self.has_ended, self.ident = True, False, threading.get_ident()
         try:
+            self.queue.forget_inherited()
             self._run()
         finally:
             self.has_ended = self._is_stopping or self.is_retired
@@ -163,31 +173,34 @@ class Worker:
                 self._notify(waiter)
 
     def _run(self) -> None:
-        advanced = True
-        while advanced:
+        fruitless = 0
+        while fruitless < _ATTEMPTS:
             before = self.settled
             try:
                 self._drive.run(self._rounds())
-            except BaseException as error:  # noqa: BLE001 - such as an exit that another task of an async observer raised
-                self._count(error, self._hand)
-                self._hand = []
-                advanced = self.settled > before and not self.is_retired
+            except BaseException as error:  # noqa: BLE001 - such as an exit raised by another task of an async observer
+                self._survive(error)
+                fruitless = 0 if self.settled > before else fruitless + 1
             else:
                 return
 
+    def _survive(self, error: BaseException) -> None:
+        hand, self._hand = self._hand, []
+        self._count(error, hand)
+        if hand:
+            self.settled = hand[-1][1] + 1
+
     def _rounds(self) -> Rounds:
-        queue, pace = self.queue, self._pace
-        while not (self._is_leaving or (self._is_stopping and not len(queue))):
-            while not (len(queue) or self._is_hurried):
+        pace = self._pace
+        while not (self._is_leaving or (self._is_stopping and not len(self.queue))):
+            while not (len(self.queue) or self._is_hurried):
                 yield from self._rest(1, None)
             yield from self._rest(pace.enough, pace.seconds)
-            yield from self._deliver(everything=self._is_hurried or len(queue) < pace.enough)
-            if self._is_leaving:
-                return
-            self._settle(queue.first)  # nothing is in hand now
-            if self._loss.is_open and len(queue) <= queue.max_queue // 2:
-                self._loss.end(queue.overflowed)
-        if self._closes and not self.is_retired:
+            yield from self._deliver(everything=self._is_hurried or len(self.queue) < pace.enough)
+            self._settle(self.queue.first)  # nothing is in hand now
+            if self._loss.is_open and len(self.queue) <= self.queue.max_queue // 2:
+                self._loss.end(self.queue.overflowed)
+        if self._closes and (self.is_retired or not self._drive.is_cancelled):
             yield from self._close()
 
     @property
@@ -210,20 +223,25 @@ class Worker:
         self.queue.ring_at = NEVER if self._loss.is_open else self.queue.max_queue
 
     def _deliver(self, *, everything: bool) -> Rounds:
-        left = len(self.queue) if everything else 0
-        while not self._is_leaving and (left > 0 or len(self.queue) >= self._pace.least):
+        left = self._due(everything=everything)
+        while left > 0 and not self._is_leaving:
             hand = self._hand = []
             try:
-                for _ in range(min(self._pace.portion, max(left, self._pace.least))):
-                    hand.append(self.queue.take())
+                hand.extend(self.queue.take() for _ in range(min(self._pace.portion, left)))
             except IndexError:
                 if not hand:
                     return  # a shutdown has emptied the queue
-            left -= len(hand)
-            self.settled = hand[0][1]
+            self._settle(hand[0][1])
             yield from self._told(hand)
             self._settle(hand[-1][1] + 1)
-            hand.clear()  # what it has delivered must not live on while it rests
+            left -= len(hand)
+            hand.clear()  # what is delivered must not live on while the worker rests
+            if left <= 0:
+                left = self._due(everything=False)
+
+    def _due(self, *, everything: bool) -> int:
+        length = len(self.queue)
+        return length if everything else length - length % self._pace.least
 
     def _told(self, hand: list[tuple[Any, int]]) -> Rounds:
         """Hand over, each failure of the observer contained."""
@@ -231,7 +249,9 @@ class Worker:
             told = self._sink.tell([item for item, _ in hand] if self._sink.takes_batches else hand[0][0])
             if self._sink.is_async:
                 yield told
-        except BaseException as error:  # noqa: BLE001 - isolation is the purpose, SystemExit included
+        except BaseException as error:  # isolation is the purpose, SystemExit included
+            if self._sink.is_async and isinstance(error, GeneratorExit):
+                raise  # not out of the observer: these rounds are dropped
             self._count(error, hand)
         else:
             self.queue.delivered.add(len(hand))

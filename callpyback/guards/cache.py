@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import types
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from callpyback.core.configuration import refuse
+from callpyback.core.configuration import checked_count, checked_seconds, checked_switch
 from callpyback.core.decorator import handle
 from callpyback.core.functions import FunctionKind
 from callpyback.errors import ConfigurationError
-from callpyback.guards.base import GuardObserver, Key, _takes_instance
+from callpyback.guards.base import GuardObserver, Key, takes_instance
 from callpyback.guards.cached_function import CachedFunction
-from callpyback.observers.base import checked_switch, full_name, looking_at
+from callpyback.observers.base import full_name
 
 if TYPE_CHECKING:
     from callpyback.core.functions import FunctionSignature
@@ -82,7 +81,7 @@ class CacheObserver(GuardObserver):
         super().__init__(key=key, priority=priority, name=name)
         self.ttl_seconds = ttl_seconds
         self.maxsize = maxsize
-        self.typed = checked_switch("typed", typed)
+        self.typed = typed
         self.validate()
 
     def validate(self) -> None:
@@ -91,12 +90,11 @@ class CacheObserver(GuardObserver):
         Raises:
             ConfigurationError: The message says which.
         """
-        with looking_at("ttl_seconds", self.ttl_seconds):
-            if self.ttl_seconds is not None and not _is_positive(self.ttl_seconds, int | float):
-                refuse("ttl_seconds", self.ttl_seconds, "a finite number of seconds above 0, or None for no limit")
-        with looking_at("maxsize", self.maxsize):
-            if self.maxsize is not None and not _is_positive(self.maxsize, int):
-                refuse("maxsize", self.maxsize, "a whole number of at least 1, or None for no limit")
+        if self.ttl_seconds is not None:
+            checked_seconds("ttl_seconds", self.ttl_seconds)
+        if self.maxsize is not None:
+            checked_count("maxsize", self.maxsize)
+        checked_switch("typed", self.typed)
 
     def bind_guard(
         self, function_signature: FunctionSignature, clock: Callable[[], float]
@@ -124,7 +122,7 @@ class CacheObserver(GuardObserver):
             maxsize=self.maxsize,
             typed=self.typed,
             key=None if self.key is None else self.keyed_by(function_signature),
-            shares_instances=self.key is not None and _takes_instance(self.key),
+            shares_instances=self.key is not None and takes_instance(self.key),
         )
 
     def get_cache_stats(self) -> dict[str, Any]:
@@ -194,7 +192,7 @@ class CacheObserver(GuardObserver):
 def _added(many: Iterable[CachedFunction]) -> dict[str, Any]:
     total = dict.fromkeys(("hits", "waits", "misses", "uncacheable", "size", "evictions", "expirations"), 0)
     for cached in many:
-        for name, number in cached.numbers().items():
+        for name, number in cached.get_metrics().items():
             total[name] += number
     answered = total["hits"] + total["waits"]
     looked_up = answered + total["misses"]
@@ -205,7 +203,3 @@ def _instance_of(function: Any) -> tuple[Any, ...]:
     """Return the instance of a bound method, as the arguments it stands for."""
     # Not by isinstance: the proxy around a bound method passes for one, and adds no argument.
     return (function.__self__,) if type(function) is types.MethodType else ()
-
-
-def _is_positive(value: Any, classes: Any) -> bool:
-    return isinstance(value, classes) and not isinstance(value, bool) and 0 < value <= sys.float_info.max

@@ -7,9 +7,9 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from cachetools import LRUCache  # type: ignore[import-untyped]
+from cachetools import LRUCache
 
 if TYPE_CHECKING:
     from callpyback.errors import StopProcessing
@@ -167,36 +167,33 @@ class Shelves:
         if self._is_torn:
             self._start_anew()
         self._is_torn = True  # stays so if Ctrl-C comes now, and in a child that is forked now
-        order, ages = self._order, self._ages
-        uses = [self.uses.popleft() for _ in range(len(self.uses))]
-        if self._maxsize < math.inf:
-            for entry in reversed(dict.fromkeys(reversed(uses))):
-                order.get(entry)  # which makes it the one used last
+        order, ages, changed = self._order, self._ages, self._changed
+        if self.uses:
+            self._note_uses()
         now = self._clock()
-        while self._changed:
-            entry = self._changed.popleft()
-            if entry.is_off:
-                order.pop(entry, None)
-                if entry in ages:
-                    del ages[entry]
-                    self.expirations += entry.expires <= now
-            else:
-                self._make_room(now, leaving, places=1)
-                order[entry] = ages[entry] = None
-        self._make_room(now, leaving, places=0)
-        self._is_torn = False
-
-    def _make_room(self, now: float, leaving: list[Entry], places: int) -> None:
-        order, ages = self._order, self._ages
         while ages and (oldest := next(iter(ages))).expires <= now:
             del ages[oldest], order[oldest]
             self.expirations += 1
             leaving.append(oldest)
-        while len(order) + places > self._maxsize:
-            evicted, _ = order.popitem()
-            del ages[evicted]
-            self.evictions += 1
-            leaving.append(evicted)
+        while changed:
+            entry = changed.popleft()
+            if entry.is_off:
+                if entry in ages:
+                    del ages[entry], order[entry]
+                continue
+            if len(ages) >= self._maxsize:
+                evicted, _ = order.popitem()
+                del ages[evicted]
+                self.evictions += 1
+                leaving.append(evicted)
+            order[entry] = ages[entry] = None
+        self._is_torn = False
+
+    def _note_uses(self) -> None:
+        uses = [self.uses.popleft() for _ in range(len(self.uses))]
+        if self._maxsize < math.inf:
+            for entry in reversed(dict.fromkeys(reversed(uses))):
+                self._order.get(entry)  # which makes it the one used last
 
     def _take_off(self, entry: Entry) -> None:
         """Let an entry be found no more."""

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.state_machine import Outcome
-from callpyback.errors import NO_VALUE, StopProcessing
+from callpyback.errors import StopProcessing
 from callpyback.guards.cache_entries import Shelves
 from callpyback.guards.cache_keys import ArgumentKeys, parameters_of
-from callpyback.guards.single_flight import ALONE, LATE, Flight, FlightWait, left
+from callpyback.guards.computation import Computation, can_be_shared
+from callpyback.guards.single_flight import ALONE, LATE, Flight, FlightWait
+from callpyback.guards.tally import Tally
 
 if TYPE_CHECKING:
-    from contextvars import Token
-
     from callpyback.core.functions import FunctionSignature
     from callpyback.guards.cache_entries import Entry, Shelf
 
-    Decide = Callable[[tuple[Any, ...], dict[str, Any]], Any]
+
+class Decide(Protocol):
+    """Decides one call; see `BindableGuard`."""
+
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Take the arguments as given."""
+        ...
 
 
 class CachedFunction:
@@ -54,75 +59,43 @@ class CachedFunction:
         self.signature = signature
         self._clock = clock
         self._ttl = math.inf if ttl_seconds is None else float(ttl_seconds)
+        self._is_endless = ttl_seconds is None
         self._typed = typed
         self._key = key
-        self._is_bound = signature.bind((), {})[1] is not None  # a bound method is decorated: it has one instance
-        self._is_divided = not (self._is_bound or shares_instances)
+        self._is_divided = not shares_instances and signature.takes_instance is not False
         parameters = parameters_of(signature)
         self._first = parameters[0].name if parameters else ""
         self._keys = ArgumentKeys(parameters, typed=typed)
         self._method_keys = ArgumentKeys(parameters[1:], typed=typed)
         self._shelves = Shelves(math.inf if maxsize is None else maxsize, clock)
-        self._counters = tuple(itertools.count() for _ in range(4))
-        self._hits, self._waits, self._misses, self._uncacheable = self._counters
-        self._counted_before = (0, 0, 0, 0)
-        self.admit = self._fastest()
+        self._tallies = {name: Tally() for name in ("hits", "waits", "misses", "uncacheable")}
+        self._hits, self._waits, self._misses, self._uncacheable = self._tallies.values()
+        self._counted_before = dict.fromkeys(self._tallies, 0)
+        self.admit = self._fast() if key is None else self._admit
         reset_after_fork(self)
 
-    def _fastest(self) -> Decide:
-        if self._key is not None:
-            return self._admit
-        anything = object()
-        is_method = not self._is_bound and self.signature.bind((anything,), {})[1] is anything
-        return self._fast_for_methods() if is_method else self._fast_for_functions()
-
-    def _fast_for_functions(self) -> Decide:
-        """Return what decides like `_admit`, and fast where all arguments are given by position and known."""
-        arity, typed, endless, clock = self._keys.arity, self._typed, self._ttl == math.inf, self._clock
-        find, use, hits, otherwise = (
-            self._shelves.common.entries.get,
-            self._shelves.uses.append,
-            self._hits,
-            self._admit,
-        )
+    def _fast(self) -> Decide:
+        """Return what decides as `_admit` does, fast where a known result is asked for by positional arguments."""
+        is_method, typed, is_endless, clock = self.signature.takes_instance, self._typed, self._is_endless, self._clock
+        arity = self._method_keys.arity + 1 if is_method else self._keys.arity
+        common, shelf_of = self._shelves.common.entries.get, self._shelves.find_by_number
+        use, hits, otherwise = self._shelves.uses.append, self._hits, self._admit
 
         def admit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if kwargs or len(args) != arity:
                 return otherwise(args, kwargs)
+            if is_method and args:
+                shelf = shelf_of(id(args[0]))
+                if shelf is None:
+                    return otherwise(args, kwargs)
+                find, values = shelf.entries.get, args[1:]
+            else:
+                find, values = common, args
             try:
-                entry = find((args, tuple(map(type, args))) if typed else args)
+                entry = find((values, tuple(map(type, values))) if typed else values)
             except Exception:  # noqa: BLE001 - a `__hash__` or `__eq__` of an argument
-                return self._pass_by()
-            if entry is None or not (endless or clock() < entry.expires):
                 return otherwise(args, kwargs)
-            use(entry)
-            next(hits)
-            return entry.answer
-
-        return admit
-
-    def _fast_for_methods(self) -> Decide:
-        """Return what does the same for methods."""
-        arity, typed, endless, clock = self._method_keys.arity + 1, self._typed, self._ttl == math.inf, self._clock
-        shelf_of, use, hits, otherwise = (
-            self._shelves.find_by_number,
-            self._shelves.uses.append,
-            self._hits,
-            self._admit,
-        )
-
-        def admit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if kwargs or len(args) != arity or not args:
-                return otherwise(args, kwargs)
-            shelf = shelf_of(id(args[0]))
-            if shelf is None:
-                return otherwise(args, kwargs)
-            key = args[1:]
-            try:
-                entry = shelf.entries.get((key, tuple(map(type, key))) if typed else key)
-            except Exception:  # noqa: BLE001 - a `__hash__` or `__eq__` of an argument
-                return self._pass_by()
-            if entry is None or not (endless or clock() < entry.expires):
+            if entry is None or not (is_endless or clock() < entry.expires):
                 return otherwise(args, kwargs)
             use(entry)
             next(hits)
@@ -182,7 +155,7 @@ class CachedFunction:
 
     def _valid(self, shelf: Shelf, key: Hashable) -> Entry | None:
         entry = shelf.entries.get(key)
-        return entry if entry is not None and self._clock() < entry.expires else None
+        return entry if entry is not None and (self._is_endless or self._clock() < entry.expires) else None
 
     def _hit(self, entry: Entry) -> StopProcessing:
         self._shelves.uses.append(entry)
@@ -207,11 +180,11 @@ class CachedFunction:
         answer: StopProcessing | None = ALONE
         try:
             if outcome is Outcome.SUCCESS:
-                if not _can_be_shared(value):
+                if not can_be_shared(value):
                     self._pass_by()
                 else:
                     answer = StopProcessing(value)
-                    computation.keep(answer, self._clock() + self._ttl)
+                    computation.keep(answer, self._ttl if self._is_endless else self._clock() + self._ttl)
         except Exception:  # noqa: BLE001 - the arguments' own methods
             self._pass_by()
         finally:
@@ -230,104 +203,18 @@ class CachedFunction:
         except Exception:  # noqa: BLE001 - the arguments' own methods, or arguments the function does not take
             return False
 
-    def numbers(self) -> dict[str, int]:
+    def get_metrics(self) -> dict[str, Any]:
         """Return the counts so far."""
         size = self._shelves.size()
-        hits, waits, misses, uncacheable = (
-            _reading(counter) - before for counter, before in zip(self._counters, self._counted_before, strict=True)
-        )
-        return {
-            "hits": hits,
-            "waits": waits,
-            "misses": misses,
-            "uncacheable": uncacheable,
-            "size": size,
-            "evictions": self._shelves.evictions,
-            "expirations": self._shelves.expirations,
-        }
+        counts = {name: tally.count - self._counted_before[name] for name, tally in self._tallies.items()}
+        evictions, expirations = self._shelves.evictions, self._shelves.expirations
+        return {**counts, "size": size, "evictions": evictions, "expirations": expirations}
 
     def reset(self) -> None:
         """Count from 0."""
-        self._counted_before = tuple(_reading(counter) for counter in self._counters)
+        self._counted_before = {name: tally.count for name, tally in self._tallies.items()}
         self._shelves.evictions = self._shelves.expirations = 0
 
     def reset_after_fork(self) -> None:
         """Let nobody wait for threads that did not survive the fork."""
         self._shelves.forget_flights()
-
-
-class Computation:
-    """The token of a call that computes: if the call is lost, so is this, and nobody waits any more.
-
-    Args:
-        shelves: Where its result goes.
-        shelf: Of its instance.
-        key: Of its arguments.
-        flight: What others may wait for; None if nobody may.
-    """
-
-    __slots__ = ("_before", "_generation", "_key", "_shelf", "_shelves", "flight")
-
-    def __init__(self, shelves: Shelves, shelf: Shelf, key: Hashable, flight: Flight | None = None) -> None:
-        self.flight = flight
-        self._shelves = shelves
-        self._shelf = shelf
-        self._key = key
-        self._generation = shelves.generation
-        self._before: Token[Flight | None] | None = None
-
-    def announce(self) -> Flight:
-        """Let others wait for this one, unless there is one for which to wait; return which it is."""
-        own: Any = self.flight
-        flights = self._shelf.flights
-        flight = flights.setdefault(self._key, own)
-        if flight.landed:  # its key had another hash when it was over
-            flight = flights[self._key] = own
-        return flight
-
-    def begin(self) -> None:
-        """Note in the context that what runs now is a part of this computation."""
-        if self.flight is not None:
-            self._before = self.flight.take_off()
-
-    def keep(self, answer: StopProcessing, expires: float) -> None:
-        """Keep the result, unless it is out of date already or its instance is gone."""
-        is_current = self._generation == self._shelves.generation and not self._shelf.is_orphaned
-        if is_current and not math.isnan(expires):
-            self._shelves.put(self._shelf, self._key, answer, expires)
-
-    def finish(self, answer: StopProcessing | None) -> None:
-        """Let nobody join any more, and hand an answer to those who wait."""
-        before, self._before = self._before, None
-        if before is not None:
-            left(before)
-        if self.flight is None:
-            return
-        flights = self._shelf.flights
-        try:
-            if flights.get(self._key) is self.flight:
-                del flights[self._key]
-            elif before is not None and self._generation == self._shelves.generation:
-                flights.clear()  # its hash is no longer what it was: it could be removed only with all others
-        except Exception:  # noqa: BLE001 - the key's own methods
-            flights.clear()
-        finally:
-            self.flight.land(answer)
-
-    def __del__(self) -> None:
-        flight = self.flight
-        if flight is not None and (not flight.landed or flight.is_awaited):
-            self.finish(ALONE)
-
-
-def _can_be_shared(value: Any) -> bool:
-    """Return whether a value can be used more than once."""
-    if isinstance(value, Coroutine | AsyncGenerator) or value is NO_VALUE:
-        return False
-    return not (isinstance(value, Iterator) and iter(value) is value)
-
-
-def _reading(counter: itertools.count[int]) -> int:
-    # Counted by C in one step, so that threads lose nothing. It shows its number nowhere else: copying, the other way
-    # to look without counting on, is deprecated.
-    return int(repr(counter)[len("count(") : -1])

@@ -30,23 +30,24 @@ class Flight:
 
     Attributes:
         landed: Whether it is over.
+        outer: The computation of which it is a part.
+        awaits: For which others somebody waits on its behalf.
     """
 
-    __slots__ = ("_outer", "_thread", "_waiters", "awaits", "landed")
+    __slots__ = ("_thread", "_waiters", "awaits", "landed", "outer")
 
     def __init__(self) -> None:
         self.landed = False
+        self.outer: Flight | None = None
         self.awaits: dict[_Waiter, Flight] = {}
         self._waiters: dict[_Waiter, None] = {}
-        self._outer: Flight | None = None
         self._thread = threading.get_ident()
 
     def take_off(self) -> contextvars.Token[Flight | None]:
         """Be the innermost computation of this context, until `left` is called with what this returns."""
-        outer = _not_landed(_innermost.get())
-        if outer is not None:
-            outer._outer = _not_landed(outer._outer)  # or tasks that start each other would hold all before them
-        self._outer = outer
+        self.outer = _not_landed(_innermost.get())
+        if self.outer is not None:  # or tasks that start each other would hold all before them
+            self.outer.outer = _not_landed(self.outer.outer)
         return _innermost.set(self)
 
     def land(self, answer: Any) -> None:
@@ -111,7 +112,7 @@ def left(before: contextvars.Token[Flight | None]) -> None:
 
 def _not_landed(flight: Flight | None) -> Flight | None:
     while flight is not None and flight.landed:
-        flight = flight._outer  # noqa: SLF001 - its own class
+        flight = flight.outer
     return flight
 
 
@@ -121,7 +122,7 @@ def _above() -> list[Flight]:
     flight = _not_landed(_innermost.get())
     while flight is not None:
         found.append(flight)
-        flight = _not_landed(flight._outer)  # noqa: SLF001 - its own class
+        flight = _not_landed(flight.outer)
     return found
 
 
