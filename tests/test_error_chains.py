@@ -224,6 +224,22 @@ class TestAroundCalls:
         assert asyncio.run(main())
         assert witness.outcome is Outcome.CANCELLED
 
+    def test_a_coroutine_closed_while_a_handler_is_awaited_is_abandoned(self):
+        witness = Witness()
+
+        async def answer(error):
+            await pause()
+
+        @CallPyBack([witness], error_handler=Handler(answer=answer) | DefaultErrorHandler(5))
+        async def function():
+            raise ValueError
+
+        coroutine = function()
+        coroutine.send(None)
+        coroutine.close()
+        assert witness.told == FAILED
+        assert (witness.outcome, witness.last.returned, witness.last.decided_by) == (Outcome.ABANDONED, None, None)
+
     def test_one_chain_serves_many_threads_and_functions_at_once(self):
         chain = BusinessLogicErrorHandler({KeyError: lambda error, context: (error.args[0], context.arguments["n"])})
         decorator = CallPyBack(error_handler=chain | DefaultErrorHandler("other"))

@@ -341,12 +341,12 @@ class TestAroundCalls:
         assert ended(lambda: drive(consume()) if is_async else consume_plainly()).exception.__class__ is Lost
         assert (received, len(begun)) == ([1], 3)
 
-    @pytest.mark.parametrize("name", ["generator", "async generator"])
-    def test_the_next_handler_is_asked_when_a_generator_that_has_yielded_fails(self, name):
-        kind = Kind(name)
-        chain = Retry(wait=0) | Handler(ConnectionError, raises=Translated)
-        raised = kind.ended(kind.make(raising(Lost()), CallPyBack(error_handler=chain))).exception
-        assert type(raised) is Translated
+    @pytest.mark.parametrize("kind", [Kind("generator"), Kind("async generator")], ids=str)
+    def test_the_next_handler_is_asked_when_a_generator_that_has_yielded_fails(self, kind):
+        retry, translate = Retry(wait=0), Handler(ConnectionError, raises=Translated)
+        for given in ({"error_handler": retry | translate}, {"retry": retry, "error_handler": translate}):
+            raised = kind.ended(kind.make(raising(Lost()), CallPyBack(**given))).exception
+            assert type(raised) is Translated
 
     def test_the_waits_of_a_coroutine_let_others_run(self):
         order = []

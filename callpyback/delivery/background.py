@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import weakref
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 import msgspec
 
-from callpyback.core.configuration import checked_count, refuse
+from callpyback.core.configuration import checked_count, checked_seconds, looking_at, refuse
 from callpyback.core.observer_checks import run_lifecycle
 from callpyback.delivery.pipeline import Pipeline
 from callpyback.delivery.queue import OfferQueue, Overflow
 from callpyback.delivery.sink import Sink
 from callpyback.delivery.worker import Pace
 from callpyback.errors import nearest
-from callpyback.observers.base import BaseObserver, looking_at
+from callpyback.observers.base import BaseObserver
 
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext
@@ -96,8 +95,8 @@ class BackgroundObserver(BaseObserver):
         self.observer = observer
         self.max_queue = checked_count("max_queue", max_queue)
         self.overflow: Overflow = _checked_overflow(overflow)
-        self.block_timeout = checked_seconds("block_timeout", block_timeout)
-        self.exit_timeout = checked_seconds("exit_timeout", exit_timeout)
+        self.block_timeout = checked_seconds("block_timeout", block_timeout, zero=True)
+        self.exit_timeout = checked_seconds("exit_timeout", exit_timeout, zero=True)
         self._connect(sink)
 
     def _sink_of(self, observer: Any) -> Sink:
@@ -133,7 +132,7 @@ class BackgroundObserver(BaseObserver):
         Returns:
             Whether it is done.
         """
-        return self._pipeline.flush(checked_timeout(timeout))
+        return self._pipeline.flush(None if timeout is None else checked_seconds("timeout", timeout, zero=True))
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """Deliver what was offered, close the observer if it has `close()`, and end the thread.
@@ -148,7 +147,8 @@ class BackgroundObserver(BaseObserver):
         Returns:
             Whether everything was done in time.
         """
-        return self._pipeline.shutdown(self.exit_timeout if timeout is None else checked_seconds("timeout", timeout))
+        seconds = self.exit_timeout if timeout is None else checked_seconds("timeout", timeout, zero=True)
+        return self._pipeline.shutdown(seconds)
 
     def close(self) -> None:
         """Do what `shutdown()` does."""
@@ -195,17 +195,3 @@ def _checked_overflow(overflow: Any) -> Overflow:
             hint = nearest(overflow, known) if isinstance(overflow, str) else ""
             refuse("overflow", overflow, f"{', '.join(known[:-1])} or {known[-1]}{hint}")
         return overflow  # type: ignore[no-any-return]
-
-
-def checked_seconds(parameter: str, seconds: Any) -> float:
-    """Return a finite number of seconds, 0 or more."""
-    with looking_at(parameter, seconds):
-        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-        if not is_number or not 0 <= seconds < math.inf:
-            refuse(parameter, seconds, "a finite number of seconds, 0 or more")
-        return float(seconds)
-
-
-def checked_timeout(timeout: Any) -> float | None:
-    """Return a number of seconds, or None for no limit."""
-    return None if timeout is None else checked_seconds("timeout", timeout)

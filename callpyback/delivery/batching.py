@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from callpyback.core.configuration import checked_count, refuse
-from callpyback.delivery.background import BackgroundObserver, checked_seconds
+from callpyback.core.configuration import checked_count, checked_seconds, refuse
+from callpyback.delivery.background import BackgroundObserver
 from callpyback.delivery.sink import Sink
 from callpyback.delivery.worker import Pace
 

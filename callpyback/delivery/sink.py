@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from callpyback.core.configuration import refuse
+from callpyback.core.configuration import looking_at, refuse
 from callpyback.core.functions import FunctionKind, kind_of
 from callpyback.core.observer_checks import check_observer, checked_priority, checked_states, shown_name
 from callpyback.core.safe_repr import safe_repr
 from callpyback.errors import ConfigurationError
-from callpyback.observers.base import looking_at
 
 if TYPE_CHECKING:
     from callpyback.core.state_machine import ExecutionState

@@ -60,7 +60,7 @@ class MovingWindow:
                     if now >= taken:
                         free_at.append(now + self._period)
                         return None
-                    free_at.append(taken)
+                    insort(free_at, taken)  # another thread was faster, and this one is not free yet
                 elif now < soonest:
                     if next(self._unused, self) is None:
                         free_at.append(now + self._period)
