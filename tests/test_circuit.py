@@ -16,7 +16,7 @@ import circuitbreaker
 import pybreaker
 import pytest
 
-from callpyback import CallPyBack, MockTimeSource, Outcome, StopProcessing
+from callpyback import CallPyBack, ExecutionState, MockTimeSource, Outcome, StopProcessing
 from callpyback.core.functions import FunctionSignature
 from callpyback.errors import CallVetoed, CircuitOpen, ExecutionTimeout
 from callpyback.guards.circuit import PROBE_PATIENCE
@@ -43,6 +43,7 @@ class Vetoing:
 
     guard = True
     priority = 0
+    states = ExecutionState.PRE_EXECUTION
     decision = None
 
     def update(self, context) -> None:

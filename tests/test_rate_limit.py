@@ -440,6 +440,22 @@ def test_a_permit_that_another_thread_takes_just_before_is_not_taken_twice():
     assert [window.take(), window.take()] == [None, 5.0]
 
 
+def test_a_window_is_idle_only_when_all_of_it_is_free_whatever_the_order_of_threads():
+    readings, meanwhile = [0.0, 5.0], [lambda: window.take()]
+
+    def clock():
+        now = readings.pop(0)
+        if meanwhile:
+            meanwhile.pop()()  # another thread reads the clock later, and is faster
+        return now
+
+    window = MovingWindow(2, 60.0, clock)
+    assert window.take() is None
+    readings += [62.0, 65.0]
+    assert not window.is_idle()
+    assert window.is_idle()
+
+
 def test_the_last_permit_in_the_hand_of_another_thread_is_not_free():
     readings, others = [0.0], []
     window = MovingWindow(1, 100.0, lambda: readings.pop(0))

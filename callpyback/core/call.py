@@ -29,7 +29,7 @@ NOT_ASKED: Final = _NotAsked()
 """In place of the token of a guard that was not asked about a call."""
 
 _OF_ONE_ATTEMPT: Final = frozenset(
-    {"again", "captured", "expired", "items", "lifetime", "time_to_first_item", "_success", "_failure"}
+    {"again", "retry_notice", "captured", "expired", "items", "lifetime", "time_to_first_item", "_success", "_failure"}
 )
 
 
@@ -76,7 +76,8 @@ class _Unset:
     earlier = 0.0  # seconds the body ran in earlier attempts
     began: float | None = None  # when the first attempt did
     again: Again | None = None  # the body is to run again
-    notice: RetryNotice | None = None
+    retry_notice: RetryNotice | None = None
+    notice: RetryNotice | None = None  # of a `Noticed` alone
 
     held: dict[Registration, Any] | None = None  # the tokens of the guards that were asked
     _slots: dict[Registration, dict[str, Any]] | None = None
@@ -84,6 +85,19 @@ class _Unset:
     _failure: ExecutionFailure | None = None
     _timestamp: float | None = None
     _call_id: str | None = None
+
+
+class Noticed:
+    """A call as the contexts of a notice read it: the call, and the notice."""
+
+    __slots__ = ("_call", "notice")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self.notice = call.retry_notice
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._call, name)
 
 
 class Call(_Unset):
@@ -220,6 +234,9 @@ class Call(_Unset):
         )
         if self.raised is not None:
             self.raised.release()
+        self.expired = None
+        if not self.plan.keeps_slots:
+            self._slots = None
         return call
 
     def without_problem(self) -> BaseException | None:
@@ -229,7 +246,7 @@ class Call(_Unset):
 
     def release(self) -> None:
         """Let go of what only the running call needs; contexts that were kept stay readable."""
-        self.interrupt = None
+        self.interrupt = self.expired = None
         if not self.plan.keeps_slots:
             self._slots = None
         if self.raised is not None and self.plan.shows_contexts:

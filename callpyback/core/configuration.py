@@ -141,6 +141,11 @@ def checked_clocks(time_source: Any) -> tuple[Callable[[], float], Callable[[], 
     _refuse_class("time_source", time_source)
     if time_source is not None and not callable(getattr(time_source, "now", None)):
         refuse("time_source", time_source, "an object with now() in seconds, such as MockTimeSource()")
+    sleep, sleep_async = (getattr(time_source, name, None) for name in ("sleep", "sleep_async"))
+    if callable(sleep) and kind_of(sleep) is not FunctionKind.FUNCTION:
+        refuse("time_source", time_source, "a plain function as its sleep(); sleep_async() is the one to be awaited")
+    if callable(sleep_async) and kind_of(sleep_async) is not FunctionKind.COROUTINE:
+        refuse("time_source", time_source, "a coroutine function as its sleep_async(): `async def`")
     return clocks_of(time_source)
 
 

@@ -12,7 +12,7 @@ from callpyback.core.raised import Raised
 from callpyback.core.state_machine import ENDED_STATES, TERMINAL_STATES, ExecutionState, Outcome
 
 if TYPE_CHECKING:
-    from callpyback.core.call import Call
+    from callpyback.core.call import Call, Noticed
     from callpyback.core.listener import Listener
 
 
@@ -150,6 +150,9 @@ class RetryNotice(msgspec.Struct, frozen=True, eq=False):
     def __hash__(self) -> int:
         return hash((self.attempt, type(self.exception), self.wait))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RetryNotice, (self.attempt, self.exception, self.wait)
+
 
 _notice_exception = RetryNotice.__dict__["exception"].__get__
 RetryNotice.exception = property(  # type: ignore[assignment]
@@ -165,6 +168,7 @@ class Ending(msgspec.Struct, frozen=True):
     returned: Any = None
     decided_by: str | None = None
     attempt: int = 1
+    notice: RetryNotice | None = None
     call_id: str = ""
     instance: object | None = None
     execution_time: float | None = None
@@ -193,7 +197,6 @@ class ExecutionContext(msgspec.Struct, frozen=True, eq=False):
         local_variables: The captured locals by name; empty until the body has ended.
         metadata: The decorator's `metadata=`.
         timestamp: The wall clock when the call began, in seconds since the epoch.
-        notice: What an observer that asked for notices is told inside EXECUTING; None in every other context.
 
     Example:
         >>> context = ExecutionContext(
@@ -207,7 +210,7 @@ class ExecutionContext(msgspec.Struct, frozen=True, eq=False):
     """
 
     state: ExecutionState
-    _call: Call | Ending = _NOTHING_KNOWN
+    _call: Call | Noticed | Ending = _NOTHING_KNOWN
     _listener: Listener | None = None
     function_signature: FunctionSignature = DEFERRED
     arguments: dict[str, Any] = DEFERRED
@@ -215,7 +218,6 @@ class ExecutionContext(msgspec.Struct, frozen=True, eq=False):
     local_variables: dict[str, Any] = DEFERRED
     metadata: dict[str, Any] = DEFERRED
     timestamp: float = DEFERRED
-    notice: RetryNotice | None = None
 
     @property
     def outcome(self) -> Outcome | None:
@@ -241,6 +243,11 @@ class ExecutionContext(msgspec.Struct, frozen=True, eq=False):
     def attempt(self) -> int:
         """Which run of the body this is: 1, unless a retry came before."""
         return self._call.attempt
+
+    @property
+    def notice(self) -> RetryNotice | None:
+        """What an observer that asked for notices is told inside EXECUTING; None in every other context."""
+        return self._call.notice
 
     @property
     def is_successful(self) -> bool:
@@ -321,8 +328,8 @@ class ExecutionContext(msgspec.Struct, frozen=True, eq=False):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ExecutionContext):
             return NotImplemented
-        own = (*self._shown().values(), self.outcome, self.returned)
-        return own == (*other._shown().values(), other.outcome, other.returned)
+        own = (*self._shown().values(), self.outcome, self.returned, self.notice)
+        return own == (*other._shown().values(), other.outcome, other.returned, other.notice)
 
     def __hash__(self) -> int:
         return hash((self.state, self.function_signature, self.timestamp))
@@ -336,16 +343,7 @@ class ExecutionContext(msgspec.Struct, frozen=True, eq=False):
         return _restored, ({**self._shown(), "_call": self._ending()},)
 
 
-_SHOWN: Final = (
-    "state",
-    "function_signature",
-    "arguments",
-    "result",
-    "local_variables",
-    "metadata",
-    "timestamp",
-    "notice",
-)
+_SHOWN: Final = ("state", "function_signature", "arguments", "result", "local_variables", "metadata", "timestamp")
 
 
 def _restored(fields: dict[str, Any]) -> ExecutionContext:

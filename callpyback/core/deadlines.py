@@ -44,19 +44,24 @@ class Deadline:
             The job, with its value or its error.
         """
         job = Job(function, args, kwargs)
-        if not started(job):
-            job.run()  # no thread can be had any more: the program is ending
-        elif self.call_later is None:
-            job.wait(self.limit)
-        else:
-            alarm = self.call_later(self.limit, job.give_up)
-            try:
-                job.wait(None)
-            finally:
+        alarm = self._alarm(job)
+        try:
+            if not started(job):
+                job.run()  # no thread can be had any more: the program is ending
+            job.wait(self.limit if alarm is None else None)
+        finally:
+            if alarm is not None:
                 alarm.cancel()
         if job.is_late:
             job.expired = self.error()
         return job
+
+    def _alarm(self, job: Job) -> Cancellable | None:
+        try:
+            return None if self.call_later is None else self.call_later(self.limit, job.give_up)
+        except Exception as fault:  # noqa: BLE001 - the time source is the user's
+            report(fault)
+            return None
 
     def expired(self, inner: Any) -> ExecutionTimeout:
         """Close a generator that took too long, and return the error of its call."""
@@ -87,7 +92,15 @@ class TaskAlarm:
         self.expired: ExecutionTimeout | None = None
 
     async def start(self) -> None:
-        """Let the time run."""
+        """Let the time run; where nothing can ring, without an alarm."""
+        try:
+            await self._start()
+        except RuntimeError:
+            self._timeout = None  # a coroutine stepped by hand, though a loop is running
+        except Exception as fault:  # noqa: BLE001 - the time source is the user's
+            report(fault)
+
+    async def _start(self) -> None:
         loop = running_loop()
         if loop is not None:
             self._timeout = sys.modules["asyncio"].timeout(None)

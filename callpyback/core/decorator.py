@@ -14,6 +14,7 @@ from callpyback.core import configuration
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.handle import FunctionHandle, Known, found, named_apart
 from callpyback.core.health import Ward
+from callpyback.core.hooks import HOOKS
 from callpyback.core.policy import ErrorPolicy
 from callpyback.core.registration import Registration, ordered
 from callpyback.core.safe_repr import safe_repr
@@ -21,8 +22,6 @@ from callpyback.core.time_sources import Sleeper, SystemTimeSource
 from callpyback.errors import NO_VALUE, ConfigurationError
 
 T = TypeVar("T")
-
-_HOOKS = ("on_call", "on_success", "on_failure", "on_completion", "on_error", "on_retry")
 
 
 class CallPyBack:
@@ -141,7 +140,7 @@ class CallPyBack:
 
             return observed_callable(handle, function)
         wrapper: Any = handle.wrapper
-        for name in _HOOKS:
+        for name in HOOKS:
             setattr(wrapper, name, getattr(handle, name))
         wrapper.callpyback = handle
         return wrapper

@@ -141,9 +141,10 @@ def _waited(call: Call, waiting: Wait) -> Generator[Awaitable[Any], Any, Any]:
     if is_marked:
         leave(thread)
     try:
-        if call.plan.target.kind in (FunctionKind.COROUTINE, FunctionKind.ASYNC_GENERATOR):
-            return (yield waiting.wait())
-        return waiting.block()
+        if not call.plan.target.is_async:
+            return waiting.block()
+        decision: Any = waiting.wait()
+        return (yield decision) if hasattr(decision, "__await__") else decision
     finally:
         if is_marked:
             enter(thread)

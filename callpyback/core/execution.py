@@ -25,7 +25,7 @@ from callpyback.core.dispatch import (
     told,
 )
 from callpyback.core.functions import FunctionKind
-from callpyback.core.raised import Untouched
+from callpyback.core.raised import Untouched, first_of, without_own_frame
 from callpyback.core.reporting import report
 from callpyback.core.state_machine import ExecutionState, Notice, Outcome
 from callpyback.core.time_sources import elapsed_between
@@ -44,9 +44,9 @@ def beginning(call: Call, start: int = 0) -> Steps:
     if listeners[ExecutionState.INITIALIZED] and not start:
         yield from told(call, ExecutionState.INITIALIZED)
     yield from told(call, PRE_EXECUTION, start)
-    if listeners[EXECUTING] and not (call.decided or call.interrupt):
+    if listeners[EXECUTING] and not call.decided and call.interrupt is None:
         yield from told(call, EXECUTING)
-    if call.decided or call.interrupt:
+    if call.decided or call.interrupt is not None:
         call.decided = True
         yield from _ended(call, *_without_body(call))
 
@@ -131,7 +131,7 @@ def _as_decided(
     call: Call, error: Exception, decision: Decision, otherwise: tuple[Outcome, ExecutionState]
 ) -> tuple[Outcome, ExecutionState]:
     if isinstance(decision, Again):
-        if not call.items:
+        if call.plan.policy.retries and not call.items:
             call.again = decision
     elif decision is not None:
         call.decided_by = decision.by
@@ -145,7 +145,8 @@ def _as_decided(
 
 def _raise_timeout(call: Call, error: BaseException) -> None:
     """Send the timeout to the caller, where the body raised only the cancellation by which its deadline ended it."""
-    if error is call.expired and error.__traceback__ is None and not call.handled and call.problem is None:
+    is_cancelled = error is call.expired and call.plan.target.is_async
+    if is_cancelled and not call.handled and call.problem is None:
         call.problem = error
 
 
@@ -158,16 +159,19 @@ def retrying(call: Call) -> Steps:
     """From the decision to run the body again to the moment it does; to the end, if something comes between."""
     again: Any = call.again
     error: Any = call.exception
-    call.notice = RetryNotice(call.attempt, error, again.wait) if call.plan.listeners[Notice.RETRY] else None
+    raised: Any = call.raised
+    call.retry_notice = RetryNotice(call.attempt, raised, again.wait) if call.plan.listeners[Notice.RETRY] else None
     call.without_problem()
     yield from told(call, Notice.RETRY)
-    if not (call.problem or call.interrupt):
+    if first_of(call.problem, call.interrupt) is None:
         try:
             yield from _paused(call, again.wait)
         except ObserverExit as interrupt:
             call.interrupt = interrupt.args[0]
         except Exception as fault:  # noqa: BLE001 - the time source is the user's: no wait then
             report(fault)
+        except GeneratorExit:
+            raise
         except BaseException as interrupt:  # noqa: BLE001 - Ctrl-C, or the task's cancellation
             call.interrupt = interrupt
     yield from _ended_between(call, error)
@@ -192,13 +196,12 @@ def _ended_between(call: Call, error: BaseException) -> Steps:
         call.without_problem()
         call.fail(error)
         yield from _ended(call, Outcome.FAILURE, ERROR)
-        trace = error.__traceback__
-        call.problem = call.problem or error.with_traceback(None if trace is None else trace.tb_next)
+        call.problem = first_of(call.problem, without_own_frame(error))
 
 
 def _paused(call: Call, seconds: float) -> Steps:
     sleeper: Any = call.plan.sleeper
-    if call.plan.target.kind in (FunctionKind.COROUTINE, FunctionKind.ASYNC_GENERATOR):
+    if call.plan.target.is_async:
         yield sleeper.wait(seconds)
     else:
         sleeper.block(seconds)
@@ -227,7 +230,7 @@ def _ended(call: Call, outcome: Outcome, terminal: ExecutionState, start: int = 
     finally:
         # A critical observer that failed only now reaches the caller if nothing else does.
         failed_last = call.problem if outcome in (Outcome.SUCCESS, Outcome.HANDLED, Outcome.SUPPLIED) else None
-        call.problem = call.interrupt or settled or failed_last
+        call.problem = first_of(call.interrupt, settled, failed_last)
     if call.plan.ailing:
         settle(call)
 
@@ -255,7 +258,7 @@ def resumed_answer(call: Call, answered: int, at: int, error: BaseException, dec
     judge_afterwards(call, call.plan.listeners[COMPLETED][at], error)
     problem = call.without_problem()
     yield from _ended(call, Outcome.SUPPLIED, COMPLETED, at + 1)
-    call.problem = call.problem or problem
+    call.problem = first_of(call.problem, problem)
 
 
 def resumed_success(call: Call, at: int, error: BaseException) -> Steps:
@@ -270,4 +273,4 @@ def resumed_success(call: Call, at: int, error: BaseException) -> Steps:
         judge_afterwards(call, last[at - len(first)], error)
         problem = call.without_problem()
         yield from _ended(call, Outcome.SUCCESS, COMPLETED, at - len(first) + 1)
-        call.problem = call.problem or problem
+        call.problem = first_of(call.problem, problem)

@@ -302,13 +302,14 @@ class ArgumentBinder:
 class Target:
     """The decorated callable, with everything about it that no observer changes."""
 
-    __slots__ = ("bind", "function", "kind", "metadata", "signature", "wrapper")
+    __slots__ = ("bind", "function", "is_async", "kind", "metadata", "signature", "wrapper")
 
     def __init__(self, function: Callable[..., Any], metadata: Mapping[str, Any]) -> None:
         self.function = function
         self.signature = FunctionSignature.of(function)
         self.bind = self.signature.bind
         self.kind = self.signature.kind
+        self.is_async = self.kind in (FunctionKind.COROUTINE, FunctionKind.ASYNC_GENERATOR)
         self.metadata = metadata
         self.wrapper: Any = None
 

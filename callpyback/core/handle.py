@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-from callpyback.core.deadlines import Deadline
 from callpyback.core.dispatch import is_inside_observer
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.functions import FunctionKind, FunctionSignature, Target
@@ -21,6 +20,7 @@ from callpyback.core.wrappers import fit, make_wrapper
 from callpyback.errors import ConfigurationError, nearest
 
 if TYPE_CHECKING:
+    from callpyback.core.deadlines import Deadline
     from callpyback.core.decorator import CallPyBack
     from callpyback.core.health import ObserverHealth
     from callpyback.core.registration import Registration
@@ -58,8 +58,7 @@ class FunctionHandle:
         self._target = Target(function, dict(decorator.metadata))
         self._refuse_answers_for_generators()
         self._refuse_awaiting()
-        limit = decorator.max_execution_time
-        self._deadline = None if limit is None else Deadline(self._target.signature, limit, decorator.time_source)
+        self._deadline = self._made_deadline()
         self._own: list[Registration] = []
         self._known = Known()
         self._listeners: list[Listener] = []
@@ -95,6 +94,14 @@ class FunctionHandle:
                 f"around a {kind}; make it a plain function, or decorate a coroutine function"
             )
             raise ConfigurationError(message)
+
+    def _made_deadline(self) -> Deadline | None:
+        limit = self._decorator.max_execution_time
+        if limit is None:
+            return None
+        from callpyback.core.deadlines import Deadline  # noqa: PLC0415 - most programs have none
+
+        return Deadline(self._target.signature, limit, self._decorator.time_source)
 
     @property
     def wrapper(self) -> Callable[..., Any]:

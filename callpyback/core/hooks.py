@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 if TYPE_CHECKING:
     from callpyback.core.handle import FunctionHandle
     from callpyback.core.state_machine import ExecutionState, Notice
+
+HOOKS: Final = ("on_call", "on_success", "on_failure", "on_completion", "on_error", "on_retry")
+"""The names of the hooks on a decorated callable."""
 
 C = TypeVar("C", bound=Callable[..., Any])
 

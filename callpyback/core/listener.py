@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from callpyback.core.call import Noticed
 from callpyback.core.context import ExecutionContext
 from callpyback.core.functions import FunctionKind
 from callpyback.core.safe_repr import safe_repr, safe_text
@@ -90,7 +91,7 @@ class Listener:
     def _told_by_context(self, state: ExecutionState | Notice) -> Tell:
         update: Any = self.registration.update if self.update is None else self.update
         if isinstance(state, Notice):
-            return lambda call: update(ExecutionContext(ExecutionState.EXECUTING, call, self, notice=call.notice))
+            return lambda call: update(ExecutionContext(ExecutionState.EXECUTING, Noticed(call), self))
         return lambda call: update(ExecutionContext(state, call, self))
 
     def is_told(self, call: Call, state: ExecutionState | Notice) -> bool:

@@ -58,7 +58,7 @@ class Plan:
         self.registrations = frozenset(listener.registration for listener in told)
         self.keeps_slots = any(listener.registration.delivers_later for listener in told)
         self.shows_contexts = policy.answers or any(
-            not listener.is_bound or listener.registration.notices for listener in told
+            not listener.is_bound or (policy.retries and listener.registration.notices) for listener in told
         )
         self.is_async = any(listener.is_async for listener in told)
         self.listeners: dict[ExecutionState | Notice, tuple[Listener, ...]] = {

@@ -90,7 +90,8 @@ class ErrorPolicy:
         self._handler = handler
         self._default = Default(default)
         self._retry = retry
-        self.retries = retry is not None or bool(getattr(handler, "retries", False))
+        decides = callable(getattr(handler, "decide", None))
+        self.retries = retry is not None or (decides and getattr(handler, "retries", True) is not False)
         self.is_async = handler is not None and (
             getattr(handler, "is_async", False) is True or kind_of(handler.handle_error) is FunctionKind.COROUTINE
         )
@@ -126,7 +127,7 @@ def asked(handler: Any, error: Exception, context: ExecutionContext) -> Deciding
     try:
         value = handler.handle_error(error, context)
         if kind_of(handler.handle_error) is FunctionKind.COROUTINE:
-            value = yield value
+            value = yield value  # refused around what can't await it
     except Exception as raised:  # noqa: BLE001 - what a handler raises goes to the caller
         return None if raised is error else Reraised(raised, type_name(handler))
     return Answered(value, type_name(handler))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
+from callpyback.core.hooks import HOOKS
+
 if TYPE_CHECKING:
     from callpyback.core.handle import FunctionHandle
 
@@ -27,7 +29,7 @@ class ObservedCallable(wrapt.ObjectProxy[Any]):
         return handle
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("on_call", "on_success", "on_failure", "on_completion", "on_error"):
+        if name in HOOKS:
             return getattr(self._self_handle, name)
         return super().__getattr__(name)
 

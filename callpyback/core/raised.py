@@ -153,6 +153,20 @@ _TRACEBACK, _CAUSE, _CONTEXT, _SUPPRESS = (
 )
 
 
+def first_of(*errors: BaseException | None) -> BaseException | None:
+    """Return the first exception there is; one may be false."""
+    return next((error for error in errors if error is not None), None)
+
+
+def without_own_frame(error: BaseException) -> BaseException:
+    """Take the frame that caught an exception off its traceback, as that frame is to raise it again."""
+    trace = _TRACEBACK(error)
+    return _with_traceback(error, None if trace is None else trace.tb_next)
+
+
+_with_traceback: Callable[[BaseException, Any], BaseException] = BaseException.with_traceback
+
+
 class Untouched:
     """What a user's exception carries, to give it back after observers had it in hand."""
 

@@ -135,7 +135,13 @@ class Shell:
             parts = (f"alarm = None\n{first}", each, STOPPED_ALARM, STOPPED_ALARM, LATE_TASK)
             return dict(zip(names, parts, strict=True))
         if self.is_generator:
-            return dict(zip(names, ("expired = None", "", STEP_IN_TIME, "", "call.expired = expired"), strict=True))
+            return dict(
+                zip(
+                    names,
+                    ("expired = None", "", STEP_IN_TIME, "", "call.expired, expired = expired, None"),
+                    strict=True,
+                )
+            )
         return dict(zip(names, ("job = None", "", "", "", LATE_JOB), strict=True))
 
     def _plain_body(self, parts: dict[str, str], capture: str, layout: Layout) -> str:

@@ -161,11 +161,12 @@ if alarm is not None:
 LATE_TASK: Final = """\
 if alarm is not None:
     error = await alarm.stop(error)
-    call.expired = alarm.expired
+    call.expired, alarm = alarm.expired, None
 """
 
 LATE_JOB: Final = """\
 if job is not None:
+    job.hand_over(error)
     call.expired, job = job.expired, None
 """
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from callpyback.core.forks import reset_after_fork
+from callpyback.core.raised import without_own_frame
 
 _IDLE_SECONDS: Final = 10.0
 """So long a thread waits for another job before it ends."""
@@ -20,10 +21,8 @@ class Job:
 
     Attributes:
         value: What it returned.
-        error: What it raised.
-        is_done: Whether it has returned or raised.
-        is_late: Whether it had not when the waiting ended.
-        expired: The error of a job that was not done in time.
+        is_late: Whether it was given up before it returned or raised.
+        expired: The error of a job that was late.
     """
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -31,9 +30,11 @@ class Job:
         self._context = contextvars.copy_context()
         self._over = allocate_lock()
         self._over.acquire()
+        self._undecided = [None]  # whoever takes this, by one atomic step, decides whether the job is late
+        self._error: BaseException | None = None
+        self._own_context: BaseException | None = None
+        self._has_ended = False
         self.value: Any = None
-        self.error: BaseException | None = None
-        self.is_done = False
         self.is_late = False
         self.expired: BaseException | None = None
 
@@ -43,31 +44,43 @@ class Job:
         try:
             self.value = self._context.run(function, *args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - raised again by the caller, whatever it is
-            trace = error.__traceback__
-            self.error = error.with_traceback(None if trace is None else trace.tb_next)
-        self.is_done = True
+            self._error = without_own_frame(error)
+            self._own_context = _CONTEXT.__get__(error)
         del self._call, function, args, kwargs
-        self.give_up()
+        self._has_ended = True
+        if self._decides():
+            self._end_waiting()
+        else:
+            LATE.discard(self)
+            self._error = self.value = None
 
     def give_up(self) -> None:
-        """End the waiting."""
-        try:
-            self._over.release()
-        except RuntimeError:
-            pass  # ended already
+        """Wait no longer, unless the job is done."""
+        if self._decides():
+            self.is_late = True
+            LATE.add(self)
+            if self._has_ended:  # just now, and its thread may have looked before it was late
+                LATE.discard(self)
+            self._end_waiting()
 
     def wait(self, seconds: float | None) -> None:
         """Wait until the job is done, or given up, or so many real seconds have passed."""
         try:
             self._over.acquire(timeout=-1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
         finally:
-            if self.is_done:
+            self.give_up()
+            if not self.is_late:
                 self._hand_back()
-            else:
-                LATE.add(self)
-                self.is_late = True
-                if self.is_done:  # just now, and its thread may have looked before it was late
-                    LATE.discard(self)
+
+    def _decides(self) -> bool:
+        try:
+            self._undecided.pop()
+        except IndexError:
+            return False
+        return True
+
+    def _end_waiting(self) -> None:
+        self._over.release()
 
     def _hand_back(self) -> None:
         """Give the caller's context what the function has set in its copy."""
@@ -77,9 +90,27 @@ class Job:
 
     def taken(self) -> BaseException | None:
         """Return the error, if any, and let go of it: its traceback holds the frame that holds this job."""
-        error, self.error = self.error, None
-        return self.expired or error
+        if self.is_late:
+            return self.expired
+        error, self._error = self._error, None
+        return error
 
+    def hand_over(self, error: BaseException) -> None:
+        """Give an error that the caller has raised the context it had, in front of what the caller is handling."""
+        own, self._own_context = self._own_context, None
+        if own is None:
+            return
+        handled, last, seen = _CONTEXT.__get__(error), own, {id(error)}
+        _CONTEXT.__set__(error, own)
+        while (earlier := _CONTEXT.__get__(last)) is not None and id(last) not in seen:
+            seen.add(id(last))
+            last = earlier
+        if handled is not None and handled is not last and id(handled) not in seen and id(last) not in seen:
+            _CONTEXT.__set__(last, handled)
+
+
+# Read and written by this descriptor, no code of the user's exception class runs.
+_CONTEXT: Final[Any] = vars(BaseException)["__context__"]
 
 _UNSET: Final = object()
 
@@ -105,7 +136,6 @@ class _Worker:
         while (job := self._job) is not None:
             self._job = None
             job.run()
-            LATE.discard(job)
             del job
             _idle.append(self)
             if not self._wanted.acquire(timeout=_IDLE_SECONDS):

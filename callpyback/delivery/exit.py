@@ -71,8 +71,7 @@ def _finish_all() -> None:
         pipelines = _pipelines()
         _wait_for(pipelines, lambda pipeline, notify: pipeline.finish(notify))
         for pipeline in pipelines:
-            if not pipeline.worker.has_ended:
-                pipeline.give_up()
+            pipeline.finished()
     except BaseException:  # noqa: BLE001, S110 - a second Ctrl-C ends the waiting; the program has its own exit code
         pass
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 from threading import get_ident
+from typing import TYPE_CHECKING, Final
 
 from callpyback.core.dispatch import enter, leave
 from callpyback.core.reporting import log
+
+if TYPE_CHECKING:
+    from callpyback.delivery.queue import OfferQueue
+
+QUIET: Final = 5.0
+"""Seconds without a loss after which it has ended: a queue that overflows every second is one loss, not many."""
 
 
 class LossReport:
@@ -18,54 +25,71 @@ class LossReport:
 
     Args:
         name: The observer's name.
-        max_queue: The length of its queue.
+        queue: The queue that may overflow.
     """
 
-    def __init__(self, name: str, max_queue: int) -> None:
+    def __init__(self, name: str, queue: OfferQueue) -> None:
         self._name = name
-        self._max_queue = max_queue
-        self._open = threading.Lock()  # taken while there is loss; only ever tried, never waited for
-        self._before = 0
-        self._lost = 0
-        self._ended = threading.Lock()
+        self._queue = queue
+        self._reported = 0
+        self._open = threading.Lock()  # taken while there is loss; the calls only try it
+        self._bell = threading.Lock()
+        self._bell.acquire()
 
     @property
     def is_open(self) -> bool:
         """Whether loss has begun and not ended."""
         return self._open.locked()
 
-    def follow(self, overflowed: int) -> bool:
-        """Begin, if something was lost since the last loss ended; return whether there is loss."""
-        if overflowed > self._before and self._open.acquire(blocking=False):
-            self._ended = threading.Lock()
-            self._ended.acquire()
-            self._start(self._report, self._ended)
-        return self.is_open
+    def follow(self) -> None:
+        """Begin, if something was lost since the last loss ended. Called by an offer to a full queue."""
+        if not self.is_open and self._queue.overflowed > self._reported and self._open.acquire(blocking=False):
+            self._bell.acquire(blocking=False)
+            if not _started(self._report, f"callpyback loss of {self._name}"):
+                self._open.release()
 
-    def end(self, overflowed: int) -> None:
-        """End the loss, if there is one; `overflowed` items were lost by now."""
-        if self.is_open:
-            self._lost, self._before = overflowed - self._before, overflowed
-            self._ended.release()
+    def end(self) -> None:
+        """End now, if there is loss: nothing more can be lost."""
+        try:
+            self._bell.release()
+        except RuntimeError:
+            pass  # it was ended already
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the last line is logged."""
+        if self._open.acquire(timeout=seconds):
             self._open.release()
 
     def give_up(self, number: int) -> None:
         """Say that so many contexts are not going to be delivered any more."""
         if number:
             message = "observer %s did not finish in time: %d contexts in its queue are dropped"
-            self._start(_say, message, self._name, number)
+            _started(lambda: _say(message, self._name, number), f"callpyback loss of {self._name}")
 
-    def _report(self, ended: threading.Lock) -> None:
-        _say("observer %s is too slow: its queue of %d is full, and contexts are dropped", self._name, self._max_queue)
-        ended.acquire()
-        _say("observer %s keeps up again: %d contexts were dropped", self._name, self._lost)
-
-    def _start(self, target: object, *args: object) -> None:
-        name = f"callpyback loss of {self._name}"
+    def _report(self) -> None:
         try:
-            threading.Thread(target=target, args=args, name=name, daemon=True).start()  # type: ignore[arg-type]
-        except Exception:  # noqa: BLE001, S110 - no more threads, or the interpreter is ending
-            pass
+            _say(
+                "observer %s is too slow: its queue of %d is full, and contexts are dropped",
+                self._name,
+                self._queue.max_queue,
+            )
+            is_losing = True
+            while is_losing:
+                lost = self._queue.overflowed
+                is_losing = not self._bell.acquire(timeout=QUIET) and self._queue.overflowed > lost
+            lost = self._queue.overflowed
+            _say("observer %s lost %d contexts because its queue was full", self._name, lost - self._reported)
+            self._reported = lost
+        finally:
+            self._open.release()
+
+
+def _started(target: object, name: str) -> bool:
+    try:
+        threading.Thread(target=target, name=name, daemon=True).start()  # type: ignore[arg-type]
+    except Exception:  # noqa: BLE001 - no more threads, or the interpreter is ending
+        return False
+    return True
 
 
 def _say(message: str, *args: object) -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from callpyback.core.forks import reset_after_fork
 from callpyback.delivery import exit as program_exit
 from callpyback.delivery.loss import LossReport
-from callpyback.delivery.queue import NEVER, OfferQueue
 from callpyback.delivery.threads import wait_of
 from callpyback.delivery.worker import END, Pace, Waiter, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from callpyback.delivery.queue import OfferQueue
     from callpyback.delivery.sink import Sink
+
+
+_LAST_WORDS: Final = 0.1
+"""Seconds the end of the program waits for the lines about a loss to be logged."""
 
 
 class Pipeline:
@@ -41,8 +45,8 @@ class Pipeline:
         reset_after_fork(self)
 
     def _begin(self) -> None:
-        self._loss = LossReport(self._sink.name, self.queue.max_queue)
-        self.worker = Worker(self.queue, self._sink, self._pace, self._loss)
+        self._loss = LossReport(self._sink.name, self.queue)
+        self.worker = Worker(self.queue, self._sink, self._pace)
 
     @property
     def is_own_thread(self) -> bool:
@@ -65,9 +69,8 @@ class Pipeline:
                 program_exit.remember(self)
             if not worker.wake():
                 queue.ring_at = min(2 * len(queue) + 1, queue.max_queue)  # no thread can be started: try again then
-                return
-        if len(queue) >= queue.max_queue and self._loss.follow(queue.overflowed):
-            queue.ring_at = NEVER
+        if len(queue) >= queue.max_queue:
+            self._loss.follow()
 
     def flush(self, timeout: float | None) -> bool:
         """Wait until everything offered before is settled; return whether it is."""
@@ -87,25 +90,34 @@ class Pipeline:
     def shutdown(self, timeout: float) -> bool:
         """Accept nothing more, deliver the rest, close the observer; return whether that was done in time."""
         self.queue.close()
-        if self.worker.stop(closes=True) and (self.is_own_thread or not _waited(self.worker, END, timeout)):
-            if not self.is_own_thread:
-                self.give_up()
+        self._loss.end()
+        has_ended = not self.worker.stop(closes=True)
+        if self.is_own_thread:
             return False
-        self.queue.discard()
+        if not (has_ended or _waited(self.worker, END, timeout)):
+            self.give_up()
+            return False
+        self.queue.discard()  # what was offered in the last moment
         return True
 
     def finish(self, notify: Callable[[], object]) -> None:
         """Accept nothing more, deliver the rest; notify when that is done. The observer is not closed."""
         self.queue.close()
+        self._loss.end()
         if self.worker.stop(closes=False):
             self.worker.add(Waiter(END, notify))
         else:
             notify()
 
+    def finished(self) -> None:
+        """Drop what could not be delivered in time, at the end of the program."""
+        if not self.worker.has_ended:
+            self.give_up()
+        self._loss.wait(_LAST_WORDS)
+
     def give_up(self) -> None:
         """Drop what is in the queue; take nothing more out of it."""
         self.worker.retire()
-        self._loss.end(self.queue.overflowed)
         self._loss.give_up(self.queue.discard())
 
     def abandon(self) -> None:

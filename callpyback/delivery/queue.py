@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import sys
 from collections import deque
 from collections.abc import Callable
 from itertools import chain, repeat
@@ -13,9 +12,6 @@ from typing import Any, Final, Literal
 from callpyback.delivery.ledger import Count, Ledger, read_together
 
 Overflow = Literal["drop_oldest", "drop_newest", "block"]
-
-NEVER: Final = sys.maxsize
-"""A length that no queue reaches."""
 
 _CLOSED: Final = iter(list[Any]().pop, None)
 """An iterator whose every step raises IndexError."""

@@ -12,11 +12,10 @@ import msgspec
 
 from callpyback.core.health import Condition
 from callpyback.core.time_sources import SYSTEM
-from callpyback.delivery.queue import NEVER, OfferQueue
+from callpyback.delivery.queue import OfferQueue
 from callpyback.delivery.threads import BlockingDrive, Drive, Rounds
 
 if TYPE_CHECKING:
-    from callpyback.delivery.loss import LossReport
     from callpyback.delivery.sink import Sink
 
 END: Final = math.inf
@@ -66,7 +65,7 @@ class Worker:
         has_ended: Whether it was stopped or retired, and its thread has ended.
     """
 
-    def __init__(self, queue: OfferQueue, sink: Sink, pace: Pace, loss: LossReport) -> None:
+    def __init__(self, queue: OfferQueue, sink: Sink, pace: Pace) -> None:
         self.queue = queue
         self.condition = Condition()
         self.settled = 0
@@ -76,7 +75,6 @@ class Worker:
         self._is_stopping = self._closes = False
         self._sink = sink
         self._pace = pace
-        self._loss = loss
         self._drive: Drive = _drive_of(sink)
         self._hand: list[tuple[Any, int]] = []
         self._waiters: deque[Waiter] = deque()
@@ -168,7 +166,6 @@ class Worker:
             self.is_alive, self.ident = False, None
             self.queue.ring_at = 1
             self._working.release()
-            self._loss.end(self.queue.overflowed)
             for waiter in tuple(self._waiters):
                 self._notify(waiter)
 
@@ -198,8 +195,6 @@ class Worker:
             yield from self._rest(pace.enough, pace.seconds)
             yield from self._deliver(everything=self._is_hurried or len(self.queue) < pace.enough)
             self._settle(self.queue.first)  # nothing is in hand now
-            if self._loss.is_open and len(self.queue) <= self.queue.max_queue // 2:
-                self._loss.end(self.queue.overflowed)
         if self._closes and (self.is_retired or not self._drive.is_cancelled):
             yield from self._close()
 
@@ -220,7 +215,7 @@ class Worker:
         if len(self.queue) < until and not self._is_hurried:
             yield seconds
         self.is_resting = False
-        self.queue.ring_at = NEVER if self._loss.is_open else self.queue.max_queue
+        self.queue.ring_at = self.queue.max_queue  # at work, it wants to hear of nothing; a full queue is a loss
 
     def _deliver(self, *, everything: bool) -> Rounds:
         left = self._due(everything=everything)

@@ -104,16 +104,24 @@ class Shelves:
             shelf = self._by_instance.setdefault(number, shelf)
         return shelf
 
+    def attached(self, shelf: Shelf) -> Shelf:
+        """Return the shelf, or the one that has taken its place since it was removed for being empty."""
+        return shelf if shelf.owner is None else self._by_instance.setdefault(shelf.number, shelf)
+
+    def detach(self, shelf: Shelf) -> None:
+        """Remove the shelf of an instance if nothing is on it: instances may be many more than results."""
+        if shelf.owner is not None and not shelf.entries and not shelf.flights:
+            self._by_instance.pop(shelf.number, None)
+
     def put(self, shelf: Shelf, key: Hashable, answer: StopProcessing, expires: float) -> None:
         """Keep a result, unless there is a valid one already. Errors of the key's own methods come out."""
+        shelf = self.attached(shelf)
         old = shelf.entries.get(key)
         if old is not None and old.expires <= self._clock():
             self._take_off(old)
             self._changed.append(old)
         entry = Entry(shelf, key, answer, expires)
         if shelf.entries.setdefault(key, entry) is entry:
-            if shelf.owner is not None:
-                self._by_instance.setdefault(shelf.number, shelf)  # it was empty, and may have been removed
             self._changed.append(entry)
             self.tidy()
 
@@ -210,8 +218,7 @@ class Shelves:
         if found is None and shelf.entries:
             # Its hash is no longer what it was: nobody can find it, so it could be thrown away only with all others.
             self._empty(shelf)
-        if shelf.owner is not None and not shelf.entries and not shelf.flights:
-            self._by_instance.pop(shelf.number, None)
+        self.detach(shelf)
 
     def _bereave(self, number: int, owner: weakref.ref[object]) -> None:
         """Throw away what was computed for an instance that is gone. May be called by the garbage collector."""

@@ -133,6 +133,9 @@ class CachedFunction:
         flight = computation.announce()
         if flight is not computation.flight:
             return FlightWait(flight, partial(self._decide_after_waiting, shelf, key))
+        if (present := self._shelves.attached(shelf)) is not shelf:
+            computation.finish(LATE)
+            return self._decide(present, key)
         # A result may have come, and its flight gone, since the first look.
         if (entry := self._valid(shelf, key)) is not None:
             computation.finish(entry.answer)
@@ -192,8 +195,10 @@ class CachedFunction:
 
     def clear(self, *instance: object) -> None:
         """Throw away all results, or those of one instance."""
-        shelf = self._shelves.of(*instance) if instance and self._is_divided else None
-        self._shelves.clear(shelf)
+        if not (instance and self._is_divided):
+            self._shelves.clear()
+        elif (shelf := self._shelves.find_by_number(id(*instance))) is not None:
+            self._shelves.clear(shelf)
 
     def invalidate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Throw away the result of one call; return whether there was one."""

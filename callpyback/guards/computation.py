@@ -44,6 +44,8 @@ class Computation:
         flight = flights.setdefault(self._key, own)
         if flight.landed:  # its key had another hash when it was over
             flight = flights[self._key] = own
+        if flight is not own:
+            self.flight = None
         return flight
 
     def begin(self) -> None:
@@ -57,8 +59,8 @@ class Computation:
         if is_current and not math.isnan(expires):
             self._shelves.put(self._shelf, self._key, answer, expires)
 
-    def finish(self, answer: StopProcessing | None) -> None:
-        """Let nobody join any more, and hand an answer to those who wait."""
+    def finish(self, answer: Any) -> None:
+        """Let nobody join any more, and give an answer to those who wait, `ALONE` or `LATE` if there is none."""
         before, self._before = self._before, None
         if before is not None:
             left(before)
@@ -74,6 +76,7 @@ class Computation:
             flights.clear()
         finally:
             self.flight.land(answer)
+            self._shelves.detach(self._shelf)
 
     def __del__(self) -> None:
         flight = self.flight

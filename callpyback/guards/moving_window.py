@@ -76,12 +76,12 @@ class MovingWindow:
 
     def _until_free(self) -> float:
         """Return the seconds until a permit is free, as they are to be added to the time now; at most a period."""
-        soonest = self._free_at[0]
-        now = self._clock()  # read after that was noted, so it is no earlier by any clock that goes forward
+        soonest, newest = self._free_at[0], self._free_at[-1]
+        now = self._clock()  # read after those were noted, so it is no earlier by any clock that goes forward
         latest = now + self._period
-        if soonest > latest:
+        if newest > latest or soonest > latest:
             self._go_back(latest)
-            return self._period
+            soonest = min(soonest, latest)
         wait = soonest - now
         while now + wait < soonest:  # it was rounded down: after waiting so long, the permit would not be free yet
             wait = math.nextafter(wait, math.inf)

@@ -100,12 +100,18 @@ class _LimitedByKey(_LimitedFunction):
     def admit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Admit a call or refuse it."""
         key = self._key_of(args, kwargs)
-        window = self._keyed.of(key)
-        wait = window.take()
+        wait = self._take(key)
         if wait is not None:
             raise self._refusal(wait, f" for each key, and this one is {safe_repr(key)}")
-        self._keyed.keep(key, window)
         next(self._admitted)
+
+    def _take(self, key: Hashable) -> float | None:
+        # In a frame of its own: the traceback of a refusal must not keep a window that is forgotten alive.
+        window = self._keyed.of(key)
+        wait = window.take()
+        if wait is None:
+            self._keyed.keep(key, window)
+        return wait
 
     def get_metrics(self) -> dict[str, Any]:
         """Return how many calls were admitted and refused, and how many keys are known now."""

@@ -76,12 +76,13 @@ class BaseHandler:
         For use by hand: nothing is run again here, so an error that calls for a retry is raised.
         """
         deciding = self.decide(error, context)
-        if self.is_async:
-            return _awaited(deciding, error)
+        return _awaited(deciding, error) if self.is_async else _outcome(self._decision(deciding), error)
+
+    def _decision(self, deciding: Deciding) -> Decision:
         try:
             next(deciding)
         except StopIteration as stop:
-            return _outcome(stop.value, error)
+            return stop.value  # type: ignore[no-any-return]
         message = f"{self!r} yielded something to await, though its is_async is False"
         raise ConfigurationError(message)
 
@@ -96,6 +97,10 @@ class BaseHandler:
 
 
 async def _awaited(deciding: Deciding, error: Exception) -> Any:
+    return _outcome(await _awaited_decision(deciding), error)
+
+
+async def _awaited_decision(deciding: Deciding) -> Decision:
     try:
         wanted = next(deciding)
         while True:
@@ -106,7 +111,7 @@ async def _awaited(deciding: Deciding, error: Exception) -> Any:
             else:
                 wanted = deciding.send(given)
     except StopIteration as stop:
-        return _outcome(stop.value, error)
+        return stop.value  # type: ignore[no-any-return]
 
 
 def _outcome(decision: Decision, error: Exception) -> Any:

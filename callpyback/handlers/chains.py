@@ -69,7 +69,7 @@ def create_user_friendly_error_chain(
         ('Not found.', 'Please try later.')
     """
     builder = ErrorHandlerBuilder().add_security_handler()
-    if error_mapping:
+    if error_mapping is not None:
         builder.add_business_logic_handler(error_mapping)
     return builder.add_default_handler(default_return).build()
 

@@ -39,7 +39,7 @@ class Faults:
         name, kind, text = one_line(self._name), one_line(type_name(error)), safe_text(fault)
         log(
             logging.WARNING,
-            "error handler %s failed, and %s is dealt with as if it did not match: %s%s",
+            "error handler %r failed, and %s is dealt with as if it did not match: %s%s",
             name,
             kind,
             text,

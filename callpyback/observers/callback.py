@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from callpyback.core.call import Noticed
 from callpyback.core.configuration import looking_at, refuse
 from callpyback.core.context import ExecutionContext
 from callpyback.core.functions import FunctionKind, kind_of, signature_of
@@ -37,6 +38,12 @@ _BUILTINS: Final = (
     types.WrapperDescriptorType,
 )
 
+
+def _exception_of(context: ExecutionContext) -> BaseException | None:
+    shown = context.result if context.notice is None else context.notice
+    return None if shown is None else shown.exception
+
+
 _FROM_CONTEXT: Final[dict[str, Callable[[ExecutionContext], Any]]] = {
     "context": lambda context: context,
     "ctx": lambda context: context,
@@ -46,7 +53,7 @@ _FROM_CONTEXT: Final[dict[str, Callable[[ExecutionContext], Any]]] = {
     "outcome": lambda context: context.outcome,
     "result": lambda context: context.result,
     "value": lambda context: None if context.result is None else context.result.value,
-    "exception": lambda context: None if context.result is None else context.result.exception,
+    "exception": _exception_of,
     "returned": lambda context: context.returned,
     "local_variables": lambda context: context.local_variables,
     "metadata": lambda context: context.metadata,
@@ -85,10 +92,10 @@ _AT_THE_END: Final = {
 # What POST_SUCCESS shows stays a success, even if a critical observer has just made the call fail.
 _AFTER_SUCCESS: Final = {"value": "call.value", "exception": "None"}
 _AT_A_RETRY: Final = {
-    **dict.fromkeys(("context", "ctx"), "ExecutionContext(EXECUTING, call, listener, notice=call.notice)"),
+    **dict.fromkeys(("context", "ctx"), "ExecutionContext(EXECUTING, Noticed(call), listener)"),
     "state": "EXECUTING",
-    "exception": "call.notice.exception",
-    "wait": "call.notice.wait",
+    "exception": "call.retry_notice.exception",
+    "wait": "call.retry_notice.wait",
 }
 _AT_THE_VERY_END: Final = {"outcome": "call.outcome", "returned": "call.returned"}
 
@@ -167,13 +174,14 @@ class CallbackObserver(BaseObserver):
         if type(self).update is not CallbackObserver.update:
             if isinstance(state, Notice):
                 executing = ExecutionState.EXECUTING
-                return lambda call: self.update(ExecutionContext(executing, call, listener, notice=call.notice))
+                return lambda call: self.update(ExecutionContext(executing, Noticed(call), listener))
             return lambda call: self.update(ExecutionContext(state, call, listener))
         scope = {
             "callback": self.callback,
             "state": state,
             "listener": listener,
             "ExecutionContext": ExecutionContext,
+            "Noticed": Noticed,
             "EXECUTING": ExecutionState.EXECUTING,
         }
         return eval(_code(self.wanted, state), scope)  # type: ignore[no-any-return]  # noqa: S307 - see `_code`

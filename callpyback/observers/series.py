@@ -39,7 +39,7 @@ class Series:
     """The numbers of one function.
 
     Calls that end append to `fresh` or `others`, those that begin to `started`, retries to `retried`, and do nothing
-    else on their way: appending is atomic. `fold` moves what waits there into the numbers; one thread at a time calls it.
+    else on their way: appending is atomic. `fold` moves what waits there into the numbers, in one thread at a time.
     """
 
     def __init__(self, name: str, qualname: str, module: str) -> None:

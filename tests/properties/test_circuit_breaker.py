@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from callpyback import CallPyBack, MockTimeSource
+from callpyback import CallPyBack, ExecutionState, MockTimeSource
 from callpyback.errors import CallVetoed, CircuitOpen, ExecutionTimeout
 from callpyback.guards.circuit import PROBE_PATIENCE
 from callpyback.guards.circuit_breaker import CircuitBreakerObserver
@@ -100,6 +100,7 @@ class Later:
 
     guard = True
     priority = 0
+    states = ExecutionState.PRE_EXECUTION
     refuses = False
 
     def update(self, context) -> None:

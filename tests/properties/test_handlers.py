@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from typing import Any
@@ -111,7 +112,7 @@ def expected(error, several):
     return None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(several=st.lists(links(), max_size=6), error=st.sampled_from(ERRORS))
 def test_the_first_handler_that_decides_wins_and_none_is_out_of_reach(several, error):
     handlers = [made(number, link) for number, link in enumerate(several)]
@@ -132,9 +133,7 @@ def test_how_a_chain_was_put_together_makes_no_difference(several, cuts):
     handlers = [made(number, link) for number, link in enumerate(several) if is_reachable(number, several)]
     flat = ErrorHandlerChain(handlers)
     bounds = sorted({0, len(handlers), *(cut for cut in cuts if cut <= len(handlers))})
-    nested = ErrorHandlerChain(
-        ErrorHandlerChain(handlers[start:end]) for start, end in zip(bounds, bounds[1:], strict=False)
-    )
+    nested = ErrorHandlerChain(ErrorHandlerChain(handlers[start:end]) for start, end in itertools.pairwise(bounds))
     built, joined = ErrorHandlerBuilder(), ErrorHandlerChain()
     for handler in handlers:
         built.add_handler(handler)
@@ -262,7 +261,7 @@ REQUIRED = {
 
 
 @pytest.mark.parametrize("make", CONSTRUCTORS, ids=lambda make: make.__name__)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_any_value_of_any_parameter_is_taken_or_refused(make, data):
     names = data.draw(st.lists(st.sampled_from(CONSTRUCTORS[make]), unique=True))
@@ -287,7 +286,7 @@ def assert_nothing_is_hidden(handler, error):
     assert error.__cause__ is None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(function=functions, parameter=st.sampled_from(["on", "when", "answer", "raises", "condition", "own"]))
 def test_a_mistake_in_a_users_function_hides_no_error(function, parameter):
     error = ValueError("v")
@@ -305,11 +304,12 @@ def test_a_mistake_in_a_users_function_hides_no_error(function, parameter):
     if handler.is_async:
         return
     came = ended(lambda: handler.handle_error(error, failed(error)))
-    chain = [came.exception, getattr(came.exception, "__cause__", None), getattr(came.exception, "__context__", None)]
-    assert came.exception is None or error in chain
+    raised = came.exception
+    assert raised is None or raised is error or raised.__cause__ is error or raised.__suppress_context__
+    assert error.__context__ is None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     attempts=st.integers(1, 6),
     wait=st.none() | st.floats(0, 1e6) | st.sampled_from([lambda attempt: attempt, lambda attempt: None, raise_it]),
