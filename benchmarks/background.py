@@ -1,4 +1,4 @@
-"""Background delivery: what an offer costs the caller, beside the same observer inline; what is lost; a sink that hangs."""
+"""Background delivery: what it costs the caller, beside the same observer inline; what is lost; a sink that hangs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Stuck(NoOp):
         self.reached = threading.Event()
         self.released = threading.Event()
 
-    def update(self, context: ExecutionContext) -> None:
+    def update(self, _: ExecutionContext) -> None:
         """Hang until the measurement is over."""
         self.reached.set()
         self.released.wait()
@@ -157,7 +157,7 @@ def _unlogged() -> Iterator[None]:
 
 
 def _p99(function: Callable[[int], Any], calls: int) -> float:
-    """Return the nanoseconds that 99 of 100 calls stay below, by the clock on the wall, at a thread's part of the rate."""
+    """Return the nanoseconds by the wall clock that 99 of 100 calls stay below, at one thread's part of the rate."""
     taken = []
     due = perf_counter()
     for number in range(calls):

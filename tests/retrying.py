@@ -1,4 +1,4 @@
-"""Bodies that fail for a while, functions of every kind around them, and clocks by which calls wait between attempts."""
+"""Bodies that fail for a while, functions of every kind around them, and a clock by which calls wait meanwhile."""
 
 from __future__ import annotations
 

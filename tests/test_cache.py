@@ -926,7 +926,7 @@ def test_a_finalizer_may_call_the_cached_function_at_any_moment():
     assert numbers(cache, "size") == (1,)
 
 
-def test_an_interrupt_half_way_empties_the_cache_rather_than_leave_it_torn():
+def test_an_interrupt_half_way_leaves_no_result_that_is_never_evicted():
     interrupt_at = []
 
     def clock():

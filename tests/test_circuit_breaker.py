@@ -146,21 +146,53 @@ def test_where_keys_are_many_open_circuits_make_room_once_their_recovery_time_ha
     assert [user for user in range(20) if breaker.state(key=user) is OPEN] == list(range(10, 20))
 
 
-def test_a_call_under_way_counts_for_the_circuit_of_its_key_even_if_that_was_forgotten(clock):
+def pass_by(function) -> None:
+    """Call with so many other keys that circuits which can be forgotten are."""
+    for user in range(100):
+        GENERATOR.call(function, "value", user)
+
+
+def test_a_failure_counts_for_a_circuit_that_was_forgotten_while_the_call_was_under_way(clock):
     breaker = CircuitBreakerObserver(1, 10, key=lambda arguments: arguments["user"])
     function = GENERATOR.make(ask, CallPyBack([breaker], time_source=clock), parameters="given, user")
-    errors = down(), down()
-    early, late = (begun(function, error, "ann") for error in errors)
-    for user in range(100):
-        GENERATOR.call(function, "value", user)
-    assert ended(lambda: list(early)).exception is errors[0]
+    call = begun(function, error := down(), "ann")
+    pass_by(function)
+    assert ended(lambda: list(call)).exception is error
+    del call
+    gc.collect()
+    pass_by(function)
     assert breaker.state(key="ann") is OPEN
+
+
+def test_a_call_admitted_before_a_circuit_opened_does_not_count_after_it_was_forgotten(clock):
+    breaker = CircuitBreakerObserver(1, 10, key=lambda arguments: arguments["user"])
+    function = GENERATOR.make(ask, CallPyBack([breaker], time_source=clock), parameters="given, user")
+    late = begun(function, down(), "ann")
+    fail(GENERATOR, function, 1, "ann")
     clock.advance(10)
     assert GENERATOR.call(function, "value", "ann") == "value"
-    for user in range(100):
-        GENERATOR.call(function, "value", user)
-    assert ended(lambda: list(late)).exception is errors[1]  # admitted before the circuit opened
+    pass_by(function)
+    ended(lambda: list(late))
     assert breaker.state(key="ann") is CLOSED
+
+
+def test_a_circuit_that_is_tripped_while_others_are_made_is_not_forgotten():
+    class Clock:
+        is_busy = False
+
+        def now(self):
+            if self.is_busy:
+                self.is_busy = False
+                pass_by(function)
+            return 0.0
+
+    clock, breaker = Clock(), keyed()
+    function = GENERATOR.make(ask, CallPyBack([breaker], time_source=clock), parameters="given, user")
+    clock.is_busy = True
+    breaker.trip(key="ann")
+    assert not clock.is_busy
+    gc.collect()
+    assert breaker.state(key="ann") is OPEN
 
 
 def test_every_key_admits_exactly_one_of_sixteen_threads(clock):
@@ -349,6 +381,16 @@ def test_by_hand_one_function_is_chosen_or_all(clock):
     assert {breaker.state(function) for function in functions} == {CLOSED}
 
 
+def test_functions_of_one_name_are_told_apart(breaker, clock):
+    one, other = (CallPyBack([breaker], time_source=clock)(answer) for _ in range(2))
+    breaker.trip(other)
+    assert (breaker.state(one), breaker.state(other)) == (CLOSED, OPEN)
+    name = name_of(answer)
+    states = {function: known["state"] for function, known in breaker.get_metrics()["functions"].items()}
+    assert sorted(states) == [name, f"{name}#2"]
+    assert {breaker.state(shown) for shown, state in states.items() if state == "open"} == {OPEN}
+
+
 def test_by_hand_one_key_is_chosen_and_reset_takes_all(clock):
     breaker = keyed()
     function = CallPyBack([breaker], time_source=clock)(ask)
@@ -447,21 +489,27 @@ def in_child(work) -> str:
     return text
 
 
-@pytest.fixture
-def elsewhere():
-    """Run something in another thread until the test is over."""
-    done = threading.Event()
-    threads = []
+class Elsewhere:
+    """Runs something in another thread, which gets a function to wait by until the test is over or says so."""
 
-    def start(work):
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.threads = []
+
+    def __call__(self, work) -> None:
         begun = threading.Event()
-        threads.append(threading.Thread(target=lambda: work(lambda: (begun.set(), done.wait(30)))))
-        threads[-1].start()
+        thread = threading.Thread(target=lambda: work(lambda: (begun.set(), self.done.wait(30))))
+        self.threads.append(thread)
+        thread.start()
         assert begun.wait(30)
 
-    yield start
-    done.set()
-    for thread in threads:
+
+@pytest.fixture
+def elsewhere():
+    elsewhere = Elsewhere()
+    yield elsewhere
+    elsewhere.done.set()
+    for thread in elsewhere.threads:
         thread.join()
 
 
@@ -521,6 +569,34 @@ def test_a_fork_in_the_middle_of_a_change_hangs_nothing(clock, elsewhere):
         return function()
 
     assert in_child(work) == "answer"
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_change_that_waits_to_be_told_at_a_fork_is_told_by_the_parent_alone(clock, elsewhere):
+    told, wait_here = [], []
+
+    def on_state_change(change):
+        told.append(change.reason)
+        while wait_here:
+            wait_here.pop()()
+
+    breaker = CircuitBreakerObserver(1, 10, on_state_change=on_state_change)
+    function = CallPyBack([breaker], time_source=clock)(answer)
+    done = threading.Event()
+
+    def trip(wait):
+        wait_here.append(wait)
+        breaker.trip(function)
+        done.set()
+
+    elsewhere(trip)
+    breaker.reset(function)  # told by the other thread, when that comes to it
+    assert told == ["tripped by hand"]
+    assert in_child(lambda: (breaker.trip(function), told)) == "(None, ['tripped by hand', 'tripped by hand'])"
+    elsewhere.done.set()
+    assert done.wait(30)
+    assert told == ["tripped by hand", "reset by hand"]
 
 
 def test_a_pickled_breaker_starts_closed(clock):

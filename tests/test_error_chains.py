@@ -240,6 +240,18 @@ class TestAroundCalls:
         assert witness.told == FAILED
         assert (witness.outcome, witness.last.returned, witness.last.decided_by) == (Outcome.ABANDONED, None, None)
 
+    def test_a_generator_exit_of_a_handlers_own_hides_no_error(self):  # E27
+        error = ValueError("v")
+
+        class Exiting:
+            async def handle_error(self, error, context):
+                raise GeneratorExit
+
+        for handler in (Handler(answer=Exiting().handle_error), Exiting()):
+            chain = ErrorHandlerChain([Handler(KeyError, value=1), handler])
+            kind = Kind("coroutine")
+            assert kind.ended(kind.make(raising(error), CallPyBack(error_handler=chain))).exception is error
+
     def test_one_chain_serves_many_threads_and_functions_at_once(self):
         chain = BusinessLogicErrorHandler({KeyError: lambda error, context: (error.args[0], context.arguments["n"])})
         decorator = CallPyBack(error_handler=chain | DefaultErrorHandler("other"))
@@ -378,7 +390,7 @@ class TestComposition:
 
     def test_a_users_own_handler_may_decide_like_ours(self, caplog):
         class Deciding:
-            name, is_async = "deciding", False
+            name, is_async, retries = "deciding", True, True
 
             def __init__(self, decision):
                 self.decision = decision
@@ -391,6 +403,8 @@ class TestComposition:
                 raise NotImplementedError
 
         again = Again(1.0, "deciding")
+        chain = Deciding(again) | DefaultErrorHandler(5)
+        assert (chain.is_async, chain.retries) == (True, True)
         assert decided(Deciding(again) | DefaultErrorHandler(5), OSError()) == again
         assert caplog.records == []
         assert decided(Deciding("no decision") | DefaultErrorHandler(5), OSError()) == Answered(5, "default")
@@ -467,6 +481,7 @@ class TestComposition:
             (Handler(LookupError, raises=Translated, name="t"), Handler(KeyError, when=lambda error: 1, value=1), "t"),
             (Handler(Exception, value=1, retry=Retry(), name="all"), Retry(), "all"),
             (BusinessLogicErrorHandler({OSError: 1}), SecurityErrorHandler(), "business"),
+            (Handler(OSError, value=1, name="o"), ConditionalErrorHandler(lambda error: True, Retry()), "o"),
             (DefaultErrorHandler(), ConditionalErrorHandler(lambda error: True, Handler(KeyError, value=1)), "default"),
         ],
     )

@@ -60,6 +60,7 @@ class TestMatching:
             (lambda error, context: context.function_signature.name == "function", KeyError(), True),
             (lambda error, context: context.function_signature.name == "other", KeyError(), False),
             (lambda *asked: len(asked) == 2, KeyError(), True),
+            (lambda error, context=None: context is not None, KeyError(), True),
             (lambda error, wanted=KeyError: type(error) is wanted, KeyError(), True),
             (functools.partial(lambda wanted, error: type(error) is wanted, KeyError), KeyError(), True),
         ],
@@ -167,6 +168,12 @@ class TestActions:
         assert decided(Handler(raises=lambda error: error.__cause__), error).error is inner
         assert inner.__cause__ is None
 
+    def test_raising_the_context_of_an_error_closes_no_circle(self):
+        inner, error = KeyError("inner"), Translated()
+        error.__context__ = inner
+        assert decided(Handler(raises=lambda error: error.__context__), error).error is inner
+        assert inner.__cause__ is None
+
     def test_raising_the_error_itself_gives_it_no_cause(self):
         error = OSError()
         assert decided(Handler(raises=lambda error: error), error).error is error
@@ -197,9 +204,10 @@ class TestActions:
             {"raises": raising(ZeroDivisionError("bug"))},
             {"raises": lambda error: "no exception"},
             {"raises": lambda error: KeyboardInterrupt},
+            {"raises": lambda error: KeyboardInterrupt()},
             {"value": factory(raising(ZeroDivisionError("bug")))},
         ],
-        ids=["answer", "raises", "no exception", "an exception class", "factory"],
+        ids=["answer", "raises", "no exception", "an exception class", "an interrupt", "factory"],
     )
     def test_a_mistake_in_a_handler_is_logged_and_hides_nothing(self, actions, caplog):  # E28
         error = OSError("secret of the user")
@@ -220,12 +228,13 @@ class TestActions:
     def test_the_next_report_counts_those_that_were_not_logged(self, caplog):
         clock = MockTimeSource()
         faults = Faults("mine", clock.monotonic)
-        for seconds in (0, 59, 0.5, 0.5):
+        for seconds in (0, 59, 0.5, 0.5, 60):
             clock.advance(seconds)
             faults.report(ZeroDivisionError("bug"), OSError())
         assert [record.getMessage().partition("bug")[2] for record in caplog.records] == [
             "",
             " (2 more since the last report)",
+            "",
         ]
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=repr)
@@ -445,6 +454,15 @@ class TestSecurity:
         assert SECRET not in repr(vars(record)) + record.getMessage()
         assert record.exc_info is None
 
+    def test_a_keyword_that_clashes_shows_the_surplus_once(self, audit):
+        logger, records = audit
+
+        def login(user, /, **fields): ...
+
+        arguments = {"user": SECRET, "fields": {"user": SECRET}, SECRET: 5}
+        decided(SecurityErrorHandler(logger=logger), PermissionError(), function=login, arguments=arguments)
+        assert records[0].argument_names == ["user", "fields"]
+
     def test_self_is_not_among_the_names(self, audit):
         logger, records = audit
 
@@ -521,9 +539,11 @@ class TestPickling:
         ],
         ids=repr,
     )
-    def test_a_handler_can_be_pickled(self, handler):
+    def test_a_handler_can_be_pickled(self, handler, caplog):
         handler.faults.report(ZeroDivisionError(), OSError())
         copy = pickle.loads(pickle.dumps(handler))
+        copy.faults.report(ZeroDivisionError(), OSError())
+        assert len(caplog.records) == 2  # what was logged in one process is not yet logged in another
         for error in (KeyError("k"), ConnectionResetError(), ValueError("v"), OSError()):
             mine, theirs = decided(handler, error), decided(copy, error)
             assert type(mine) is type(theirs)

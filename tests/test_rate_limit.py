@@ -303,6 +303,19 @@ def test_a_key_may_be_the_instance_of_a_method():
     assert isinstance(ended(one.send).exception, RateLimitExceeded)
 
 
+def test_the_limit_goes_on_when_other_observers_come_and_go(kind, source):
+    decorator = CallPyBack([RateLimitObserver(3, YEAR)], time_source=source)
+    decorated = kind.make(lambda: 1, decorator)
+    kind.call(decorated)
+    witness = Witness()
+    decorator.add_observer(witness)
+    kind.call(decorated)
+    decorator.remove_observer(witness)
+    handle(decorated).on_success(lambda: None)
+    kind.call(decorated)
+    assert isinstance(kind.ended(decorated).exception, RateLimitExceeded)
+
+
 def test_as_the_seeds_write_it():
     rate_limiter = RateLimitObserver(max_calls_per_minute=5)
 

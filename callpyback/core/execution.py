@@ -86,9 +86,9 @@ def failing(call: Call, error: BaseException) -> Steps:
     call.value, call.problem, call.interrupt, call.again = None, None, None, None
     call.closing = isinstance(error, GeneratorExit) and call.plan.target.kind is FunctionKind.COROUTINE
     try:
+        if call.attempt > 1 or (call.plan.policy.retries and isinstance(error, Exception)):
+            _note_lifetime(call)
         if isinstance(error, Exception):
-            if call.plan.policy.retries:
-                _note_lifetime(call)
             yield from told(call, POST_FAILURE)
             if call.plan.policy.answers:
                 untouched.restore()
@@ -151,8 +151,11 @@ def _raise_timeout(call: Call, error: BaseException) -> None:
 
 
 def _note_lifetime(call: Call) -> None:
-    started: Any = call.started if call.began is None else call.began
-    call.lifetime = elapsed_between(started, call.plan.clock())
+    started: Any = call.started
+    began: Any = started if call.began is None else call.began
+    call.lifetime = elapsed_between(began, call.plan.clock())
+    if call.time_to_first_item is not None:
+        call.time_to_first_item += elapsed_between(began, started)
 
 
 def retrying(call: Call) -> Steps:
@@ -230,7 +233,12 @@ def _ended(call: Call, outcome: Outcome, terminal: ExecutionState, start: int = 
     finally:
         # A critical observer that failed only now reaches the caller if nothing else does.
         failed_last = call.problem if outcome in (Outcome.SUCCESS, Outcome.HANDLED, Outcome.SUPPLIED) else None
-        call.problem = first_of(call.interrupt, settled, failed_last)
+        # No call of a function between here and the caller: it could fail, and lose what goes to the caller.
+        call.problem = failed_last
+        if settled is not None:
+            call.problem = settled
+        if call.interrupt is not None:
+            call.problem = call.interrupt
     if call.plan.ailing:
         settle(call)
 

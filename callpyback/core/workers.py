@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
+import logging
+import os
+import sys
 import threading
+import traceback
 from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable
@@ -11,6 +16,7 @@ from typing import Any, Final
 
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.raised import without_own_frame
+from callpyback.core.reporting import log
 
 _IDLE_SECONDS: Final = 10.0
 """So long a thread waits for another job before it ends."""
@@ -28,6 +34,8 @@ class Job:
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._call = (function, args, kwargs)
         self._context = contextvars.copy_context()
+        self._context.run(_deepen)
+        self._process = os.getpid()
         self._over = allocate_lock()
         self._over.acquire()
         self._undecided = [None]  # whoever takes this, by one atomic step, decides whether the job is late
@@ -48,6 +56,8 @@ class Job:
             self._own_context = _CONTEXT.__get__(error)
         del self._call, function, args, kwargs
         self._has_ended = True
+        if os.getpid() != self._process:
+            _end_process(self._error)
         if self._decides():
             self._end_waiting()
         else:
@@ -85,7 +95,7 @@ class Job:
     def _hand_back(self) -> None:
         """Give the caller's context what the function has set in its copy."""
         for variable, value in self._context.items():
-            if variable.get(_UNSET) is not value:
+            if variable is not _depth and variable.get(_UNSET) is not value:
                 variable.set(value)
 
     def taken(self) -> BaseException | None:
@@ -113,6 +123,38 @@ class Job:
 _CONTEXT: Final[Any] = vars(BaseException)["__context__"]
 
 _UNSET: Final = object()
+
+_depth: contextvars.ContextVar[int] = contextvars.ContextVar("callpyback_depth", default=0)
+"""How many jobs are around this one, each in a thread of its own with a stack of its own."""
+
+
+def _deepen() -> None:
+    depth = _depth.get() + 1
+    if depth > sys.getrecursionlimit():
+        message = "maximum recursion depth exceeded by functions with max_execution_time, each in its own thread"
+        raise RecursionError(message)
+    _depth.set(depth)
+
+
+def _end_process(error: BaseException | None) -> None:
+    """End a child that was forked inside a function with a deadline: whoever waits for the function is the parent."""
+    code = 0
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    else:
+        if error is not None:
+            traceback.print_exception(error)
+            code = 1
+        log(
+            logging.ERROR,
+            "process %d was forked inside a function with max_execution_time and ends with it",
+            os.getpid(),
+        )
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(code)
+
 
 LATE: Final[set[Job]] = set()
 """The jobs that were given up and still run."""
@@ -162,13 +204,19 @@ reset_after_fork(_idle)
 
 def started(job: Job) -> bool:
     """Have a job run by a thread; return False if none can be had."""
+    if sys.is_finalizing():
+        return False
     try:
-        _idle.pop().take(job)
+        worker = _idle.pop()
     except IndexError:
-        try:
+        worker = None
+    try:
+        if worker is None:
             _Worker(job)
-        except RuntimeError:
-            return False
+        else:
+            worker.take(job)
+    except RuntimeError:
+        return False
     return True
 
 

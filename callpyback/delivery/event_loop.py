@@ -59,28 +59,28 @@ class LoopDrive:
 
     async def _driven(self, rounds: Rounds) -> None:
         self._task = asyncio.current_task()
-        wanted = next(rounds, rounds)  # the rounds themselves stand for their end
+        wanted = _continued(rounds)
         while wanted is not rounds:
             failure: BaseException | None = None
+            rang = None
             try:
                 if wanted is None or isinstance(wanted, float):
-                    await self._rung(wanted)
+                    rang = await self._rung(wanted)
                 else:
-                    await wanted  # type: ignore[misc]
+                    await wanted
             except GeneratorExit:
                 raise
             except BaseException as error:  # noqa: BLE001 - the rounds judge it
                 self.is_cancelled = self._task is not None and self._task.cancelling() > 0
                 failure = error
-            wanted = next(rounds, rounds) if failure is None else _thrown(rounds, failure)
+            wanted = _continued(rounds, rang=rang, failure=failure)
 
-    async def _rung(self, seconds: float | None) -> None:
-        timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self._bell.set)
+    async def _rung(self, seconds: float | None) -> bool:
         try:
-            await self._bell.wait()
-        finally:
-            if timer is not None:
-                timer.cancel()
+            async with asyncio.timeout(seconds):
+                return await self._bell.wait()
+        except TimeoutError:
+            return False
 
     def ring(self) -> None:
         """End the wait under way, or the next one."""
@@ -104,8 +104,9 @@ class LoopDrive:
                 pass  # the loop is closed
 
 
-def _thrown(rounds: Rounds, error: BaseException) -> Any:
+def _continued(rounds: Rounds, *, rang: bool | None = None, failure: BaseException | None = None) -> Any:
+    """Go on with the rounds; return what they want next, or the rounds themselves when they are over."""
     try:
-        return rounds.throw(error)
+        return rounds.send(rang) if failure is None else rounds.throw(failure)
     except StopIteration:
         return rounds

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 from callpyback.core.dispatch import enter, leave
 
-Rounds = Generator[float | Awaitable[Any] | None, None, None]
-"""The work of a worker. It yields the seconds to wait for the bell (None: until it rings), or what is to be awaited."""
+Rounds = Generator[float | Awaitable[Any] | None, bool | None, None]
+"""The work of a worker. It yields the seconds to wait for the bell (None: until it rings), and is sent whether the bell
+rang; or it yields what is to be awaited."""
 
 
 class Drive(Protocol):
@@ -52,12 +53,16 @@ class BlockingDrive:
         thread = threading.get_ident()
         enter(thread)
         try:
-            for wanted in rounds:
+            wanted = next(rounds)
+            while True:
                 leave(thread)
                 try:
-                    self._bell.acquire(timeout=wait_of(wanted))
+                    rang = self._bell.acquire(timeout=wait_of(wanted))
                 finally:
                     enter(thread)
+                wanted = rounds.send(rang)
+        except StopIteration:
+            pass  # the rounds are over
         finally:
             leave(thread)
 

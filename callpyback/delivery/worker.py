@@ -190,8 +190,7 @@ class Worker:
     def _rounds(self) -> Rounds:
         pace = self._pace
         while not (self._is_leaving or (self._is_stopping and not len(self.queue))):
-            while not (len(self.queue) or self._is_hurried):
-                yield from self._rest(1, None)
+            yield from self._rest(1, None)
             yield from self._rest(pace.enough, pace.seconds)
             yield from self._deliver(everything=self._is_hurried or len(self.queue) < pace.enough)
             self._settle(self.queue.first)  # nothing is in hand now
@@ -208,12 +207,15 @@ class Worker:
 
     def _rest(self, until: int, seconds: float | None) -> Rounds:
         """Wait until the queue is so long, somebody is in a hurry, or the time is over."""
-        # The order matters: what comes after `ring_at` is set rings, what came before is seen by the test.
-        self._drive.quieten()
-        self.is_resting = True
-        self.queue.ring_at = until
-        if len(self.queue) < until and not self._is_hurried:
-            yield seconds
+        rang: bool | None = True
+        while rang:
+            # The order matters: what comes after `ring_at` is set rings, what came before is seen by the test.
+            self._drive.quieten()
+            self.is_resting = True
+            self.queue.ring_at = until
+            if len(self.queue) >= until or self._is_hurried:
+                break
+            rang = yield seconds
         self.is_resting = False
         self.queue.ring_at = self.queue.max_queue  # at work, it wants to hear of nothing; a full queue is a loss
 
@@ -228,9 +230,10 @@ class Worker:
                     return  # a shutdown has emptied the queue
             self._settle(hand[0][1])
             yield from self._told(hand)
-            self._settle(hand[-1][1] + 1)
             left -= len(hand)
+            ticket = hand[-1][1] + 1
             hand.clear()  # what is delivered must not live on while the worker rests
+            self._settle(ticket)
             if left <= 0:
                 left = self._due(everything=False)
 

@@ -83,12 +83,15 @@ class Shelves:
         self._ages: OrderedDict[Entry, None] = OrderedDict()
         self._changed: deque[Entry] = deque()  # those that came, and those taken off
         self._turn: dict[str, object] = {}
-        self._is_torn = False
+        self._is_torn = self._is_unsure = False
 
     @property
     def find_by_number(self) -> Callable[[int], Shelf | None]:
         """Looks up the shelf of an instance by its `id`."""
         return self._by_instance.get
+
+    def _shelves(self) -> list[Shelf]:
+        return [self.common, *self._by_instance.values()]
 
     def of(self, instance: object) -> Shelf:
         """Return the shelf of an instance, which it does not keep alive.
@@ -139,20 +142,21 @@ class Shelves:
     def clear(self, shelf: Shelf | None = None) -> None:
         """Throw away all results, or those of one shelf, and those that are being computed as soon as they come."""
         self.generation += 1
-        for cleared in [self.common, *self._by_instance.values()] if shelf is None else [shelf]:
+        for cleared in self._shelves() if shelf is None else [shelf]:
             self._empty(cleared)
         self.tidy()
 
     def forget_flights(self) -> None:
         """Let nobody wait any more for what is being computed now: in a forked child the other threads are gone."""
         self._turn = {}
-        for shelf in [self.common, *self._by_instance.values()]:
+        self._is_unsure = True
+        for shelf in self._shelves():
             shelf.flights = {}
 
     def size(self) -> int:
         """Return how many results are kept, after throwing away those whose time is over."""
         self.tidy(even_unchanged=True)
-        return sum(len(shelf.entries) for shelf in [self.common, *self._by_instance.values()])
+        return sum(len(shelf.entries) for shelf in self._shelves())
 
     def tidy(self, *, even_unchanged: bool = False) -> None:
         """Apply what has changed, unless another thread is at it, which then does it."""
@@ -172,8 +176,8 @@ class Shelves:
                 self._take_off(entry)
 
     def _arrange(self, leaving: list[Entry]) -> None:
-        if self._is_torn:
-            self._start_anew()
+        if self._is_torn or self._is_unsure:
+            self._mend()
         self._is_torn = True  # stays so if Ctrl-C comes now, and in a child that is forked now
         order, ages, changed = self._order, self._ages, self._changed
         if self.uses:
@@ -188,6 +192,8 @@ class Shelves:
             if entry.is_off:
                 if entry in ages:
                     del ages[entry], order[entry]
+                continue
+            if entry in ages:
                 continue
             if len(ages) >= self._maxsize:
                 evicted, _ = order.popitem()
@@ -238,9 +244,13 @@ class Shelves:
             entry.is_off = True
             self._changed.append(entry)
 
-    def _start_anew(self) -> None:
-        self._order.clear()
-        self._ages.clear()
-        self.generation += 1
-        for shelf in [self.common, *self._by_instance.values()]:
-            self._empty(shelf)
+    def _mend(self) -> None:
+        """Make order and ages agree with what is on the shelves, after a step that somebody has not ended."""
+        if self._is_torn:
+            self._order.clear()
+            self._ages.clear()
+        self._is_unsure = False
+        kept = [entry for shelf in self._shelves() for entry in list(shelf.entries.values())]
+        for entry in kept:
+            entry.is_off = False
+        self._changed.extend(sorted(kept, key=lambda entry: entry.expires))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from callpyback.core.configuration import checked_count, checked_seconds, refuse
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.safe_repr import safe_repr
-from callpyback.core.waiting import Wait, call_later, running_loop, running_trio
+from callpyback.core.waiting import Wait, call_later, is_time_frozen, running_loop, running_trio
 from callpyback.errors import ConcurrencyLimitExceeded
 from callpyback.guards.base import GuardObserver, Key
 from callpyback.guards.keyed import KeyedStates
@@ -180,9 +180,11 @@ class _Waiting(Wait):
         return self._left(place)
 
     async def _wait_in_trio(self, trio: Any) -> Slot:
-        woken, token = trio.Event(), trio.lowlevel.current_trio_token()
-        place = self._slots.queue(lambda: token.run_sync_soon(woken.set))
+        woken, loop = trio.Event(), _TrioLoop(trio.lowlevel.current_trio_token())
+        place = self._slots.queue(lambda: loop.call_soon_threadsafe(woken.set))
         try:
+            if is_time_frozen():  # then trio's timers do not ring either
+                call_later(loop, self._seconds, woken.set)
             with trio.move_on_after(self._seconds):
                 await woken.wait()
         except BaseException:
@@ -200,6 +202,13 @@ class _Waiting(Wait):
         if slot is None:
             raise self._limited.refusal(self._where)
         return self._limited.admitted(slot)
+
+
+class _TrioLoop:
+    """Trio, as far as it is asked to do what an event loop of asyncio does."""
+
+    def __init__(self, token: Any) -> None:
+        self.call_soon_threadsafe = token.run_sync_soon
 
 
 class ConcurrencyLimitObserver(GuardObserver):

@@ -234,8 +234,7 @@ def run_again(retry: Any, error: Exception, context: ExecutionContext, by: str) 
     """Return the decision to run the body again; None if a `Retry` gives up, or items have been given away."""
     if context.items:
         return None
-    elapsed = context.execution_time if context.lifetime is None else context.lifetime
-    wait = retry.next_wait(error, context.attempt, elapsed)
+    wait = retry.next_wait(error, context.attempt, context.lifetime)
     return None if wait is None else Again(float(wait), by)
 
 

@@ -84,18 +84,16 @@ class Retry(BaseHandler):
             attempt: The number of the last attempt, 1 for the first.
             elapsed: Seconds since the call began; None or nan if unknown, then only `attempts` is the limit.
         """
-        if attempt >= self.attempts or not isinstance(error, Exception):
+        if attempt >= self.attempts or not isinstance(error, self.classes):
             return None
         try:
-            wait = self._waiting(error, attempt, elapsed or 0.0) if self._is_for(error) else None
+            is_for = self._predicate is None or self._predicate(error)
+            wait = self._waiting(error, attempt, elapsed or 0.0) if is_for else None
         except Exception as fault:  # noqa: BLE001 - a mistake in a function of the user's must not hide the error
             self.faults.report(fault, error)
             return None
         too_late = wait is not None and self.timeout is not None and (elapsed or 0.0) + wait > self.timeout
         return None if too_late else wait
-
-    def _is_for(self, error: Exception) -> bool:
-        return isinstance(error, self.classes) and (self._predicate is None or bool(self._predicate(error)))
 
     def _waiting(self, error: Exception, attempt: int, elapsed: float) -> float:
         given: Any = self._wait(error, attempt, elapsed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import os
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.configuration import looking_at, refuse
@@ -97,7 +96,7 @@ def _names_of(context: ExecutionContext) -> list[str]:
     named = [name for name in context.arguments if name in parameters]
     if len(named) < len(context.arguments):
         named += [name for name, known in parameters.items() if known.kind is known.VAR_KEYWORD and name not in named]
-    return [one_line(name) for name in islice(named, _MAX_NAMES)]
+    return named[:_MAX_NAMES]
 
 
 def _utc(timestamp: float) -> str:

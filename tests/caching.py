@@ -1,0 +1,71 @@
+"""What the tests of the cache share: a body that remembers its calls, and a look at what the cache counts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from callpyback import CacheObserver, CallPyBack
+from kinds import Kind
+
+LIMIT = 30.0  # seconds until a test that hangs says so
+
+
+class Body:
+    """Returns what it was called with, or what `value` gives, and remembers every call."""
+
+    def __init__(self, value: Callable[[], Any] | None = None) -> None:
+        self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        self.value = value
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls.append((args, kwargs))
+        return (args, kwargs) if self.value is None else self.value()
+
+    @property
+    def ran(self) -> int:
+        return len(self.calls)
+
+
+def cached_body(
+    cache: CacheObserver | None = None,
+    parameters: str = "*args, **kwargs",
+    *,
+    time_source: Any = None,
+    value: Callable[[], Any] | None = None,
+) -> tuple[Callable[..., Any], Body]:
+    """Return a cached plain function, and its body."""
+    body = Body(value)
+    decorator = CallPyBack([cache or CacheObserver()], time_source=time_source)
+    return Kind("plain").make(body, decorator, parameters), body
+
+
+def numbers(cache: CacheObserver, *names: str) -> tuple[Any, ...]:
+    """Return some of the cache's numbers."""
+    stats = cache.get_cache_stats()
+    return tuple(stats[name] for name in names)
+
+
+def waiting(cache: CacheObserver) -> int:
+    """Return how many callers wait for a computation."""
+    shelves = [cached._shelves for cached in cache._cached()]
+    flights = [flight for known in shelves for flight in list(known.common.flights.values())]
+    return sum(len(flight._waiters) for flight in flights)
+
+
+class Patience:
+    """Looks at a condition until it holds, and fails if it never does."""
+
+    def __init__(self) -> None:
+        self._never = threading.Event()
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        for _ in range(int(LIMIT * 1000)):
+            if condition():
+                return
+            self._never.wait(0.001)
+        raise AssertionError("it never came")
+
+
+until = Patience().until
