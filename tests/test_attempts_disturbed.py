@@ -23,6 +23,7 @@ from callpyback import (
     handle,
     on_completion,
     on_failure,
+    on_retry,
 )
 from callpyback.core.dispatch import TELLING
 from kinds import KINDS, Kind, Witness, drive, ended, pause
@@ -150,8 +151,9 @@ class TestTheWait:
             async def sleep_async(self, seconds):
                 await asyncio.get_running_loop().create_future()
 
-        clock = None if by_loop else Endless()
-        function = make(async_kind, body, CallPyBack([witness], retry=repeating(wait=3600), time_source=clock))
+        clock, waits = None if by_loop else Endless(), []
+        observers = [witness, on_retry(lambda: waits[-1].set())]
+        function = make(async_kind, body, CallPyBack(observers, retry=repeating(wait=3600), time_source=clock))
 
         async def consume():
             if async_kind.name == "coroutine":
@@ -159,8 +161,9 @@ class TestTheWait:
             return [item async for item in function()]
 
         async def main():
+            waits.append(asyncio.Event())
             task = asyncio.create_task(consume())
-            await asyncio.sleep(0)  # it has begun to wait
+            await waits[-1].wait()
             task.cancel("why")
             await asyncio.wait([task])
             return task

@@ -297,8 +297,8 @@ def test_any_number_of_distinct_keys_takes_no_more_room_than_the_size():
         function(number)
     [cached] = cache._cached()
     shelves = cached._shelves
-    assert len(shelves.common.entries) == len(shelves._order) == len(shelves._ages) == 50
-    assert (len(shelves.uses), len(shelves._changed), shelves.common.flights) == (1, 0, {})
+    assert len(shelves.common.entries) == len(shelves.eviction._order) == len(shelves.eviction._ages) == 50
+    assert (len(shelves.eviction.uses), len(shelves.eviction.changes), shelves.common.flights) == (1, 0, {})
     assert numbers(cache, "hits", "misses", "evictions") == (30_000, 30_000, 29_950)
 
 
@@ -956,7 +956,7 @@ def test_an_interrupt_half_way_leaves_no_result_that_is_never_evicted():
             call(number)
             assert numbers(cache, "size")[0] <= 3
         [cached] = cache._cached()
-        assert len(cached._shelves._order) == len(cached._shelves._ages) == len(cached._shelves.common.entries) == 3
+        assert len(cached._shelves.eviction._order) == len(cached._shelves.eviction._ages) == len(cached._shelves.common.entries) == 3
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
@@ -1007,7 +1007,7 @@ def test_the_numbers_are_exact_under_threads():
     assert size <= 16
     assert evictions <= misses - size
     [cached] = cache._cached()
-    assert len(cached._shelves._order) == len(cached._shelves.common.entries) == size
+    assert len(cached._shelves.eviction._order) == len(cached._shelves.common.entries) == size
 
 
 def test_coroutines_are_cached_without_an_event_loop():

@@ -13,6 +13,7 @@ import math
 import threading
 
 import circuitbreaker
+import freezegun
 import pybreaker
 import pytest
 
@@ -629,3 +630,13 @@ def test_a_step_of_the_wall_clock_changes_nothing(breaker):
     for step in (86_400.0, -86_400.0):
         clock.reading += step
         assert PLAIN.ended(function).exception.retry_after == 10.0
+
+
+@pytest.mark.parametrize("decorated", ["before", "while"])
+def test_freezing_the_clocks_of_a_test_changes_nothing(breaker, decorated):
+    function = CallPyBack([breaker])(answer) if decorated == "before" else None
+    with freezegun.freeze_time("2001-01-01"):
+        function = function or CallPyBack([breaker])(answer)
+        fail(PLAIN, function)
+        assert 0 < PLAIN.ended(function).exception.retry_after <= 10
+    assert 0 < PLAIN.ended(function).exception.retry_after <= 10

@@ -23,6 +23,7 @@ from callpyback.guards.circuit_breaker import CircuitBreakerObserver
 from callpyback.guards.circuits import OVERFLOW
 from kinds import Kind, Witness, ended
 from tripping import GENERATOR, PLAIN, Probed, answer, ask, begun, down, fail, in_threads, is_refused, name_of
+from watching import run_python
 
 CLOSED, OPEN, HALF_OPEN = CircuitState
 
@@ -155,13 +156,22 @@ def pass_by(function) -> None:
 def test_a_failure_counts_for_a_circuit_that_was_forgotten_while_the_call_was_under_way(clock):
     breaker = CircuitBreakerObserver(1, 10, key=lambda arguments: arguments["user"])
     function = GENERATOR.make(ask, CallPyBack([breaker], time_source=clock), parameters="given, user")
-    call = begun(function, error := down(), "ann")
+    under_way = [begun(function, error := down(), "ann")]
     pass_by(function)
-    assert ended(lambda: list(call)).exception is error
-    del call
+    assert ended(lambda: list(under_way.pop())).exception is error
     gc.collect()
     pass_by(function)
     assert breaker.state(key="ann") is OPEN
+
+
+def test_while_there_is_room_a_circuit_whose_recovery_time_has_passed_is_not_forgotten(clock):
+    breaker = CircuitBreakerObserver(1, 10, key=lambda arguments: arguments["user"])
+    function = GENERATOR.make(ask, CallPyBack([breaker], time_source=clock), parameters="given, user")
+    fail(GENERATOR, function, 1, "ann")
+    clock.advance(86_400)
+    pass_by(function)
+    gc.collect()
+    assert breaker.state(key="ann") is HALF_OPEN
 
 
 def test_a_call_admitted_before_a_circuit_opened_does_not_count_after_it_was_forgotten(clock):
@@ -597,6 +607,49 @@ def test_a_change_that_waits_to_be_told_at_a_fork_is_told_by_the_parent_alone(cl
     elsewhere.done.set()
     assert done.wait(30)
     assert told == ["tripped by hand", "reset by hand"]
+
+
+@needs_fork
+def test_children_forked_while_threads_trip_and_reset_never_hang():
+    assert run_python("""
+        import os, threading, warnings
+        from callpyback import CallPyBack
+        from callpyback.guards.circuit_breaker import CircuitBreakerObserver
+
+        warnings.simplefilter("ignore")
+        breaker = CircuitBreakerObserver(2, recovery_time=0, key=lambda arguments: arguments["user"])
+
+        @CallPyBack([breaker])
+        def function(user, fails):
+            if fails:
+                raise ConnectionError
+
+        def work(number):
+            turn = 0
+            while not done.is_set():
+                turn += 1
+                try:
+                    function(turn % 50, (turn + number) % 3)
+                except Exception:
+                    pass
+
+        done = threading.Event()
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        codes = set()
+        for turn in range(100):
+            child = os.fork()
+            if child == 0:
+                for user in range(50):
+                    breaker.trip(key=user)
+                    function(user, False)
+                    assert breaker.state(key=user) == "closed"
+                os._exit(7)
+            codes.add(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        done.set()
+        print(codes)
+    """).endswith("{7}")
 
 
 def test_a_pickled_breaker_starts_closed(clock):

@@ -416,8 +416,15 @@ class TestComposition:
                 decision = yield from super().consider(error, context)
                 return decision or Answered("doubtful", self.name)
 
-        chain = Doubtful([Handler(KeyError, value=1)]) | DefaultErrorHandler(5)
+        chain = Handler(KeyError, value=0) | Doubtful([Handler(KeyError, value=1)]) | DefaultErrorHandler(5)
         assert decided(chain, OSError()) == Answered("doubtful", "chain")
+
+    def test_an_empty_chain_can_stand_anywhere(self):
+        empty = ErrorHandlerChain()
+        assert (empty | empty).handlers == ()
+        assert (Handler(KeyError, value=1) | empty | DefaultErrorHandler(5)).classes == (KeyError, Exception)
+        conditional = Handler(KeyError, value=1) | ConditionalErrorHandler(lambda error: True, empty)
+        assert decided(conditional, OSError()) is None
 
     def test_a_condition_decides_whether_another_handler_is_asked(self):
         handler = ConditionalErrorHandler(

@@ -463,6 +463,15 @@ class TestSecurity:
         decided(SecurityErrorHandler(logger=logger), PermissionError(), function=login, arguments=arguments)
         assert records[0].argument_names == ["user", "fields"]
 
+    def test_an_entry_names_so_many_parameters_at_most(self, audit):
+        logger, records = audit
+        names = [f"p{number}" for number in range(60)]
+        namespace = {}
+        exec(f"def function({', '.join(names)}): ...", namespace)
+        options = {"function": namespace["function"], "arguments": dict.fromkeys(names, SECRET)}
+        decided(SecurityErrorHandler(logger=logger), PermissionError(), **options)
+        assert records[0].argument_names == names[:50]
+
     def test_self_is_not_among_the_names(self, audit):
         logger, records = audit
 

@@ -429,6 +429,7 @@ class TestObject:
 
     def test_it_shows_what_it_does(self):
         assert repr(Retry(5, on=(KeyError, OSError))) == "<Retry 'retry' attempts=5 on=KeyError | OSError>"
+        assert repr(Retry(5, on=is_lost)) == "<Retry 'retry' attempts=5 on=is_lost>"
 
     def test_tenacity_is_imported_when_it_is_needed(self):
         printed = run_python(

@@ -29,7 +29,18 @@ NOT_ASKED: Final = _NotAsked()
 """In place of the token of a guard that was not asked about a call."""
 
 _OF_ONE_ATTEMPT: Final = frozenset(
-    {"again", "retry_notice", "captured", "expired", "items", "lifetime", "time_to_first_item", "_success", "_failure"}
+    {
+        "again",
+        "retry_notice",
+        "captured",
+        "expired",
+        "stands_in",
+        "items",
+        "lifetime",
+        "time_to_first_item",
+        "_success",
+        "_failure",
+    }
 )
 
 
@@ -65,7 +76,8 @@ class _Unset:
     told_enough = False  # an observer ended the telling of PRE_EXECUTION to plain observers
     closing = False  # the coroutine is being closed: nothing can be awaited any more
     problem: BaseException | None = None  # what goes to the caller that the body did not raise
-    expired: BaseException | None = None  # what was raised because the deadline passed
+    expired: BaseException | None = None  # the error of a body whose deadline passed
+    stands_in: BaseException | None = None  # what the caller gets in place of the cancellation that its body raised
     interrupt: BaseException | None = None  # KeyboardInterrupt, or the task's own cancellation, met in an observer
 
     failed: frozenset[Registration] | None = None
@@ -75,6 +87,7 @@ class _Unset:
     attempt = 1
     earlier = 0.0  # seconds the body ran in earlier attempts
     began: float | None = None  # when the first attempt did
+    was_late = False  # the deadline of the attempt before passed
     again: Again | None = None  # the body is to run again
     retry_notice: RetryNotice | None = None
     notice: RetryNotice | None = None  # of a `Noticed` alone
@@ -231,10 +244,11 @@ class Call(_Unset):
             _call_id=self.call_id,
             _timestamp=self.timestamp,
             problem=self.exception,
+            was_late=self.exception is self.expired,
         )
         if self.raised is not None:
             self.raised.release()
-        self.expired = None
+        self.expired = self.stands_in = None
         if not self.plan.keeps_slots:
             self._slots = None
         return call
@@ -246,7 +260,7 @@ class Call(_Unset):
 
     def release(self) -> None:
         """Let go of what only the running call needs; contexts that were kept stay readable."""
-        self.interrupt = self.expired = None
+        self.interrupt = self.expired = self.stands_in = self.held = None
         if not self.plan.keeps_slots:
             self._slots = None
         if self.raised is not None and self.plan.shows_contexts:

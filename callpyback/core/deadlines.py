@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from callpyback.core.raised import Untouched
 from callpyback.core.reporting import report
 from callpyback.core.waiting import call_later, called_soon, running_loop, running_trio
 from callpyback.core.workers import Job, started
@@ -14,6 +15,9 @@ from callpyback.errors import ExecutionTimeout
 if TYPE_CHECKING:
     from callpyback.core.functions import FunctionSignature
     from callpyback.core.waiting import Cancellable
+
+
+Later = Callable[[float, Callable[[], object]], Any]
 
 
 class Deadline:
@@ -57,11 +61,17 @@ class Deadline:
         return job
 
     def _alarm(self, job: Job) -> Cancellable | None:
+        return None if self.call_later is None else self.alarm(self.call_later, self.limit, job.give_up)
+
+    def alarm(self, later: Later, seconds: float, callback: Callable[[], object]) -> Cancellable | None:
+        """Have the time source ring, or return None if it can't: then real time counts."""
         try:
-            return None if self.call_later is None else self.call_later(self.limit, job.give_up)
+            alarm: Cancellable = later(seconds, callback)
+            _ = alarm.cancel
         except Exception as fault:  # noqa: BLE001 - the time source is the user's
             report(fault)
             return None
+        return alarm
 
     def expired(self, inner: Any) -> ExecutionTimeout:
         """Close a generator that took too long, and return the error of its call."""
@@ -74,7 +84,8 @@ class Deadline:
 
     def task_alarm(self, running: float = 0.0) -> TaskAlarm:
         """Return an alarm for one stretch of a coroutine or async generator that has run for so long already."""
-        return TaskAlarm(self, max(self.limit - running, 0.0))
+        left = self.limit - running
+        return TaskAlarm(self, left if left > 0.0 else 0.0 if left <= 0.0 else self.limit)  # nan: the clock failed
 
 
 class TaskAlarm:
@@ -94,33 +105,45 @@ class TaskAlarm:
     async def start(self) -> None:
         """Let the time run; where nothing can ring, without an alarm."""
         try:
-            await self._start()
+            if (loop := running_loop()) is not None:
+                await self._start_in(loop)
+            elif (trio := running_trio()) is not None:
+                self._start_in_trio(trio)
         except RuntimeError:
             self._timeout = None  # a coroutine stepped by hand, though a loop is running
-        except Exception as fault:  # noqa: BLE001 - the time source is the user's
-            report(fault)
 
-    async def _start(self) -> None:
-        loop = running_loop()
-        if loop is not None:
-            self._timeout = sys.modules["asyncio"].timeout(None)
-            await self._timeout.__aenter__()
-            self._set_alarm(loop)
-        elif (trio := running_trio()) is not None:
-            self._scope = trio.move_on_after(self._seconds)
-            self._scope.__enter__()
-
-    def _set_alarm(self, loop: Any) -> None:
-        timeout, later = self._timeout, self._deadline.call_later
+    async def _start_in(self, loop: Any) -> None:
+        timeout = self._timeout = sys.modules["asyncio"].timeout(None)
+        await timeout.__aenter__()
 
         def ring() -> None:
             if self._timeout is timeout:
                 timeout.reschedule(loop.time() - 1.0)
 
-        if later is None:
+        def ring_soon() -> None:
+            ring() if running_loop() is loop else called_soon(loop, ring)
+
+        later = self._deadline.call_later
+        self._alarm = None if later is None else self._deadline.alarm(later, self._seconds, ring_soon)
+        if self._alarm is None:
             self._alarm = call_later(loop, self._seconds, ring)
-        else:
-            self._alarm = later(self._seconds, lambda: ring() if running_loop() is loop else called_soon(loop, ring))
+
+    def _start_in_trio(self, trio: Any) -> None:
+        token = trio.lowlevel.current_trio_token()
+        scope = trio.CancelScope()
+
+        def ring_soon() -> None:
+            if running_trio() is not None:
+                scope.cancel()
+            else:
+                token.run_sync_soon(scope.cancel)
+
+        later = self._deadline.call_later
+        self._alarm = None if later is None else self._deadline.alarm(later, self._seconds, ring_soon)
+        if self._alarm is None:
+            scope = trio.move_on_after(self._seconds)
+        self._scope = scope
+        scope.__enter__()
 
     async def stop(self, error: BaseException | None = None) -> BaseException | None:
         """Stop the time; return the error of the call in place of the cancellation by which it was ended."""
@@ -128,17 +151,22 @@ class TaskAlarm:
         self._timeout = self._scope = self._alarm = None
         if alarm is not None:
             alarm.cancel()
+        if timeout is None and scope is None:
+            return error
+        kept = None if error is None else Untouched(error)
         trace = None if error is None else error.__traceback__
         try:
             if timeout is not None:
                 await timeout.__aexit__(type(error), error, trace)
-            elif scope is not None and scope.__exit__(None if error is None else type(error), error, trace):
+            elif scope.__exit__(None if error is None else type(error), error, trace):
                 self._expire(error)
         except TimeoutError:
             self._expire(error)
-        except Exception as fault:  # noqa: BLE001 - our own fault must not become the caller's
-            report(fault)
-        return self.expired or error
+        except BaseException as left:  # noqa: BLE001 - a group of trio's, without the cancellation
+            return left
+        if kept is not None:
+            kept.restore()
+        return error if self.expired is None else self.expired
 
     def _expire(self, error: BaseException | None) -> None:
         self.expired = self._deadline.error()

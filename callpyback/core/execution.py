@@ -144,9 +144,8 @@ def _as_decided(
 
 
 def _raise_timeout(call: Call, error: BaseException) -> None:
-    """Send the timeout to the caller, where the body raised only the cancellation by which its deadline ended it."""
-    is_cancelled = error is call.expired and call.plan.target.is_async
-    if is_cancelled and not call.handled and call.problem is None:
+    """Send the timeout to the caller, where what the body raised is the cancellation by which its deadline ended it."""
+    if error is call.stands_in and not call.handled and call.problem is None:
         call.problem = error
 
 
@@ -177,7 +176,14 @@ def retrying(call: Call) -> Steps:
             raise
         except BaseException as interrupt:  # noqa: BLE001 - Ctrl-C, or the task's cancellation
             call.interrupt = interrupt
-    yield from _ended_between(call, error)
+    if _is_to_end(call):
+        # On a record of its own: this one stays as contexts of the attempt have seen it.
+        last = call.next_attempt()
+        last.attempt = call.attempt
+        last.problem, last.vetoed, call.again = None, call.vetoed, None
+        yield from _ended_between(last, error)
+        call.problem = last.without_problem()
+        last.release()
 
 
 def attempting(call: Call) -> Steps:
@@ -185,21 +191,28 @@ def attempting(call: Call) -> Steps:
     error: Any = call.without_problem()
     if call.plan.listeners[EXECUTING]:
         yield from told(call, EXECUTING)
-        yield from _ended_between(call, error)
+        if _is_to_end(call):
+            yield from _ended_between(call, error)
 
 
 def _ended_between(call: Call, error: BaseException) -> Steps:
-    """End a call between two attempts, if it is to end."""
+    """End a call between two attempts, if it is to end; `error` is what the last one raised."""
+    call.elapsed = call.earlier
+    _note_lifetime(call)
     if call.interrupt is not None:
-        call.again = None
         yield from _ended(call, *_interrupted(call, call.interrupt))
-    elif call.problem is not None or call.vetoed:
+    else:
         # A critical observer failed: the user's own exception wins.
-        call.again, call.decided_by, call.vetoed = None, None, False
+        call.decided_by, call.vetoed = None, False
         call.without_problem()
         call.fail(error)
-        yield from _ended(call, Outcome.FAILURE, ERROR)
-        call.problem = first_of(call.problem, without_own_frame(error))
+        yield from _ended(call, Outcome.TIMED_OUT if call.was_late else Outcome.FAILURE, ERROR)
+        if call.problem is None:
+            call.problem = without_own_frame(error)
+
+
+def _is_to_end(call: Call) -> bool:
+    return call.interrupt is not None or call.problem is not None or call.vetoed
 
 
 def _paused(call: Call, seconds: float) -> Steps:
@@ -262,7 +275,7 @@ def resumed_answer(call: Call, answered: int, at: int, error: BaseException, dec
     call.decided = True
     call.value = call.returned = decision.value
     call.decided_by = call.plan.listeners[PRE_EXECUTION][answered].registration.name
-    call.state, call.outcome = COMPLETED, Outcome.SUPPLIED
+    call.state, call.outcome, call.elapsed = COMPLETED, Outcome.SUPPLIED, 0.0
     judge_afterwards(call, call.plan.listeners[COMPLETED][at], error)
     problem = call.without_problem()
     yield from _ended(call, Outcome.SUPPLIED, COMPLETED, at + 1)

@@ -22,7 +22,11 @@ def check_observer(observer: Any) -> None:
         name = observer.__name__
         message = f"observers={safe_repr(observer)}: expected an instance, got the class; did you mean {name}()?"
         raise ConfigurationError(message)
-    if any(callable(getattr(observer, name, None)) for name in ("update", "bind", "bind_guard")):
+    told_by = [name for name in ("update", "bind", "bind_guard") if callable(getattr(observer, name, None))]
+    if told_by == ["bind_guard"] and not getattr(observer, "guard", False):
+        message = f"observer {safe_repr(observer)} has `bind_guard` alone and is no guard: give it `guard = True`"
+        raise ConfigurationError(message)
+    if told_by:
         if not hasattr(observer, "priority"):
             message = f"observer {safe_repr(observer)} lacks `priority`: give it a number, 0 for no preference"
             raise ConfigurationError(message)

@@ -123,12 +123,18 @@ class Registration:
 
     def _weaken(self, observer: Any, told: Any) -> None:
         """Hold nothing but a weak reference to the object whose method is called."""
+        if self.bind_guard is not None:
+            message = (
+                f"weak=True for guard {self.name!r}: its calls would go on unguarded once nobody else holds it; "
+                "leave weak=True out"
+            )
+            raise ConfigurationError(message)
         subject = getattr(told, "__self__", None)
         own: weakref.ref[Registration] = weakref.ref(self)
         try:
             self._reference = weakref.ref(subject, lambda _: _gone(own))
             self._weak_observer = weakref.ref(observer)
-            self.bind = self.bind_guard = None
+            self.bind = None
             if self.callback is None:
                 self.update = weakly(told)
             else:

@@ -160,8 +160,10 @@ if alarm is not None:
 
 LATE_TASK: Final = """\
 if alarm is not None:
-    error = await alarm.stop(error)
+    caught, error = error, await alarm.stop(error)
     call.expired, alarm = alarm.expired, None
+    call.stands_in = None if error is caught else error
+    caught = None
 """
 
 LATE_JOB: Final = """\
@@ -249,7 +251,7 @@ else:
 
 # Everybody who is to hear of an answer is called with plain values: nothing else is left to do.
 ANSWERED: Final = """\
-if type(decision) is StopProcessing:
+if type(decision) is StopProcessing and decision.value is not NO_VALUE:
     value, answered = decision.value, at
     {told}
     answered = DONE

@@ -32,7 +32,7 @@ class Job:
     """
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._call = (function, args, kwargs)
+        self._call = [(function, args, kwargs)]  # taken by whoever runs it, once
         self._context = contextvars.copy_context()
         self._context.run(_deepen)
         self._process = os.getpid()
@@ -48,13 +48,16 @@ class Job:
 
     def run(self) -> None:
         """Run the function; called in the thread that is to run it."""
-        function, args, kwargs = self._call
+        try:
+            function, args, kwargs = self._call.pop()
+        except IndexError:
+            return
         try:
             self.value = self._context.run(function, *args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - raised again by the caller, whatever it is
             self._error = without_own_frame(error)
             self._own_context = _CONTEXT.__get__(error)
-        del self._call, function, args, kwargs
+        del function, args, kwargs
         self._has_ended = True
         if os.getpid() != self._process:
             _end_process(self._error)

@@ -37,7 +37,7 @@ from callpyback.core.shells import COMPLETED, POST_SUCCESS, PRE_EXECUTION, Shell
 from callpyback.core.state_machine import Outcome
 from callpyback.core.time_sources import UNKNOWN, elapsed_between
 from callpyback.core.waiting import Wait
-from callpyback.errors import StopProcessing
+from callpyback.errors import NO_VALUE, StopProcessing
 
 if TYPE_CHECKING:
     from callpyback.core.functions import FunctionKind, Target
@@ -110,6 +110,7 @@ _NAMES: Final[dict[str, Any]] = {
     "BODY_RETURNED": Outcome.SUCCESS,
     "COMPLETED": COMPLETED,
     "DONE": DONE,
+    "NO_VALUE": NO_VALUE,
     "NOT_ASKED": NOT_ASKED,
     "NOT_BEGUN": NOT_BEGUN,
     "POST_SUCCESS": POST_SUCCESS,

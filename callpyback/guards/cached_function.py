@@ -79,7 +79,7 @@ class CachedFunction:
         is_method, typed, is_endless, clock = self.signature.takes_instance, self._typed, self._is_endless, self._clock
         arity = self._method_keys.arity + 1 if is_method else self._keys.arity
         common, shelf_of = self._shelves.common.entries.get, self._shelves.find_by_number
-        use, hits, otherwise = self._shelves.uses.append, self._hits, self._admit
+        use, hits, otherwise = self._shelves.eviction.uses.append, self._hits, self._admit
 
         def admit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if kwargs or len(args) != arity:
@@ -161,7 +161,7 @@ class CachedFunction:
         return entry if entry is not None and (self._is_endless or self._clock() < entry.expires) else None
 
     def _hit(self, entry: Entry) -> StopProcessing:
-        self._shelves.uses.append(entry)
+        self._shelves.eviction.uses.append(entry)
         next(self._hits)
         return entry.answer
 
@@ -212,14 +212,15 @@ class CachedFunction:
         """Return the counts so far."""
         size = self._shelves.size()
         counts = {name: tally.count - self._counted_before[name] for name, tally in self._tallies.items()}
-        evictions, expirations = self._shelves.evictions, self._shelves.expirations
-        return {**counts, "size": size, "evictions": evictions, "expirations": expirations}
+        eviction = self._shelves.eviction
+        return {**counts, "size": size, "evictions": eviction.evictions, "expirations": eviction.expirations}
 
     def reset(self) -> None:
         """Count from 0."""
         self._counted_before = {name: tally.count for name, tally in self._tallies.items()}
-        self._shelves.evictions = self._shelves.expirations = 0
+        eviction = self._shelves.eviction
+        eviction.evictions = eviction.expirations = 0
 
     def reset_after_fork(self) -> None:
         """Let nobody wait for threads that did not survive the fork."""
-        self._shelves.forget_flights()
+        self._shelves.reset_after_fork()

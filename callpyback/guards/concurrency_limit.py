@@ -195,7 +195,7 @@ class _Waiting(Wait):
     def _pass_on(self, place: Place) -> None:
         slot = self._slots.leave(place)
         if slot is not None:
-            slot.give_back()
+            pass
 
     def _left(self, place: Place) -> Slot:
         slot = self._slots.leave(place)

@@ -111,7 +111,7 @@ class Slots:
         """Take a place at the end of the queue; it may be given a slot at once."""
         place = Place(wake)
         self._places.append(place)
-        pass
+        self._hand_out()  # one that was put before may not have seen this place
         return place
 
     def leave(self, place: Place) -> Slot | None:

@@ -154,7 +154,8 @@ class ErrorHandlerChain(BaseHandler):
             _refuse_unreachable(self._handlers)
         self.retries = any(handler.retries for handler in self._handlers)
         self.is_async = any(handler.is_async for handler in self._handlers)
-        self.classes = tuple(dict.fromkeys(cls for handler in self._handlers for cls in handler.classes))
+        if type(self) is ErrorHandlerChain and self._handlers:  # a subclass may be for others too
+            self.classes = tuple(dict.fromkeys(cls for handler in self._handlers for cls in handler.classes))
 
     @property
     def handlers(self) -> tuple[Any, ...]:

@@ -39,13 +39,9 @@ class Question:
             self.is_async = kind is FunctionKind.COROUTINE
             self._takes = _taken(function, takes) or refuse(parameter, function, expected)
 
-    def call(self, error: Exception, context: ExecutionContext | None = None) -> Any:
-        """Return what the function returns."""
-        return self.function(*(error, context)[: self._takes])
-
     def ask(self, error: Exception, context: ExecutionContext) -> Generator[Awaitable[Any], Any, Any]:
         """Return what the function answers, after yielding what is to be awaited for it."""
-        given = self.call(error, context)
+        given = self.function(*(error, context)[: self._takes])
         return (yield given) if self.is_async else given
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.configuration import checked_count, checked_seconds, looking_at, refuse
-from callpyback.core.safe_repr import safe_repr
+from callpyback.core.safe_repr import safe_repr, type_name
 from callpyback.handlers.chain import BaseHandler, run_again
 from callpyback.handlers.matching import Classes, Predicate, Question, checked_classes
 
@@ -84,10 +84,10 @@ class Retry(BaseHandler):
             attempt: The number of the last attempt, 1 for the first.
             elapsed: Seconds since the call began; None or nan if unknown, then only `attempts` is the limit.
         """
-        if attempt >= self.attempts or not isinstance(error, self.classes):
+        if attempt >= self.attempts:
             return None
         try:
-            is_for = self._predicate is None or self._predicate(error)
+            is_for = isinstance(error, self.classes) and (self._predicate is None or self._predicate(error))
             wait = self._waiting(error, attempt, elapsed or 0.0) if is_for else None
         except Exception as fault:  # noqa: BLE001 - a mistake in a function of the user's must not hide the error
             self.faults.report(fault, error)
@@ -108,7 +108,9 @@ class Retry(BaseHandler):
         return run_again(self, error, context, self.name)
 
     def __repr__(self) -> str:
-        return f"<Retry {self.name!r} attempts={self.attempts} on={' | '.join(cls.__name__ for cls in self.classes)}>"
+        classes = " | ".join(cls.__name__ for cls in self.classes)
+        on = classes if self._predicate is None else getattr(self._predicate, "__name__", type_name(self._predicate))
+        return f"<Retry {self.name!r} attempts={self.attempts} on={on}>"
 
 
 class _Fixed:
