@@ -6,8 +6,8 @@ properties/test_delivery.py. Of the list of cases:
 
 * D28 to D30, D11 to D24: stores, exporters and webhooks, which this version does not have; a poison event among others
   is in test_batching.py.
-* C34: gevent is not among the tested libraries. Locks, threads and waits are those of `threading` and `queue`, looked up
-  when they are made, so a program that gevent has patched gets greenlets.
+* C34: gevent is not among the tested libraries. Locks, threads and waits are those of `threading` and `queue`, looked
+  up when they are made, so a program that gevent has patched gets greenlets.
 * M09: the worst case is in the docstring of `BackgroundObserver`; that the queue never gets longer is tested here.
 """
 

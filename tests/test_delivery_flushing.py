@@ -14,6 +14,7 @@ from callpyback import BaseObserver, CallPyBack, on_success
 from delivering import (
     LIMIT,
     OVERFLOWS,
+    Closable,
     Gate,
     Kept,
     background,

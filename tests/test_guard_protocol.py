@@ -7,8 +7,6 @@ import copy
 import gc
 import logging
 import math
-import os
-import signal
 import threading
 import time
 import weakref
@@ -26,11 +24,11 @@ from callpyback import (
     CallVetoed,
     ConfigurationError,
     ExecutionState,
-    FunctionKind,
     MetricsObserver,
     MockTimeSource,
     Outcome,
     RateLimitObserver,
+    Retry,
     StopProcessing,
     Wait,
     handle,
@@ -41,6 +39,7 @@ from callpyback import (
 from callpyback.core.dispatch import TELLING
 from handling import OwnHandler, raising
 from kinds import FIRST_ITEM, KINDS, BoundWitness, Forgetful, Kind, Witness, collected, drive, ended, pause
+from retrying import BodyError, Flaky
 
 ASYNC_KINDS = tuple(kind for kind in KINDS if kind.is_async)
 THREAD_KINDS = tuple(kind for kind in KINDS if not kind.is_async)
@@ -198,19 +197,6 @@ class TestAsking:
         host = Host()
         host.method(5)
         assert guard.asked == [((host, 5), {})]
-
-    def test_it_is_asked_where_the_call_begins(self, kind, decorator):
-        guard = Guard()
-        function = kind.make(body, decorator(guard))
-        begun = None if kind.function_kind is FunctionKind.FUNCTION else function()
-        assert guard.asked == []
-        del begun
-        gc.collect()
-        assert guard.ends == []
-
-    test_it_is_asked_where_the_call_begins = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")(
-        test_it_is_asked_where_the_call_begins
-    )
 
     def test_guards_and_observers_are_asked_in_one_order(self, kind, path):
         notes = []
@@ -523,24 +509,668 @@ class TestEnds:
         kind.call(function)
         assert guard.ends == []
 
+    @pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.is_generator], ids=str)
     def test_attempts_of_one_call_are_one_call(self, kind, path):
-        class Twice:
-            def next_wait(self, error, attempt, elapsed):
-                return 0.0 if attempt == 1 else None
+        guard, run = Guard(lambda *args: "token"), Flaky(BodyError(1), BodyError(2))
+        kind.call(kind.make(run, CallPyBack([guard], retry=Retry(on=BodyError, wait=0), **path)))
+        assert (len(guard.asked), run.ran) == (1, 3)
+        assert guard.outcomes == [(Outcome.SUCCESS, "token")]
 
-        guard, errors = Guard(lambda *args: "token"), [ValueError(1), ValueError(2)]
 
-        def run():
-            raise errors[len(attempts := guard.attempts) - 1 if attempts.append(1) is None else 0]
+class TestUnfinished:
+    @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.is_generator], ids=str)
+    @pytest.mark.parametrize("left_by", ["close", "collection"])
+    def test_an_abandoned_generator_ends(self, kind, decorator, left_by):
+        guard = Guard(lambda: "token")
+        items = kind.make(body, decorator(guard))()
+        first = drive(anext(items)) if kind.is_async else next(items)
+        assert (first, guard.ends) == (FIRST_ITEM, [])
+        if left_by == "close":
+            drive(items.aclose()) if kind.is_async else items.close()
+        del items
+        gc.collect()
+        assert guard.outcomes == [(Outcome.ABANDONED, "token")]
 
-        guard.attempts = []
-        retrying = CallPyBack([guard], retry=Twice(), **path)
-        if kind.is_generator:
-            function = kind.make(run, retrying)  # has yielded already, so it is not retried
-            expected = 1
-        else:
-            function = kind.make(run, retrying)
-            expected = 2
-        assert kind.ended(function).exception is errors[expected - 1]
-        assert (len(guard.asked), len(guard.attempts)) == (1, expected)
-        assert guard.ends == [(None, errors[expected - 1], Outcome.FAILURE, "token")]
+    @pytest.mark.parametrize("left_by", ["close", "collection"])
+    def test_an_abandoned_coroutine_ends(self, decorator, left_by):
+        guard = Guard(lambda: "token")
+
+        @decorator(guard)
+        async def function():
+            await pause()
+
+        coroutine = function()
+        coroutine.send(None)
+        assert guard.ends == []
+        if left_by == "close":
+            coroutine.close()
+        del coroutine
+        assert guard.outcomes == [(Outcome.ABANDONED, "token")]
+
+    def test_a_generator_nobody_finishes_ends_with_the_error_thrown_into_it(self, decorator):
+        guard, error = Guard(lambda: "token"), ValueError("thrown")
+
+        @decorator(guard)
+        def items():
+            yield 1
+
+        iterator = items()
+        next(iterator)
+        assert ended(lambda: iterator.throw(error)).exception is error
+        assert guard.ends == [(None, error, Outcome.FAILURE, "token")]
+
+    @pytest.mark.parametrize("name", ["coroutine", "async generator"])
+    def test_a_cancelled_task_ends(self, decorator, name):
+        guard = Guard(lambda: "token")
+
+        @decorator(guard)
+        async def coroutine():
+            await asyncio.Event().wait()
+
+        @decorator(guard)
+        async def items():
+            yield 1
+            await asyncio.Event().wait()
+
+        async def main():
+            task = asyncio.create_task(coroutine() if name == "coroutine" else collected(items()))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            task.cancel("why")
+            await asyncio.wait([task])
+            return task.cancelled()
+
+        assert asyncio.run(main())
+        [(_, error, outcome, token)] = guard.ends
+        assert (error.args, outcome, token) == (("why",), Outcome.CANCELLED, "token")
+
+    def test_calls_never_begun_are_not_asked_about(self, decorator):
+        guard = Guard()
+
+        @decorator(guard)
+        def items():
+            yield 1
+
+        @decorator(guard)
+        async def async_items():
+            yield 1
+
+        @decorator(guard)
+        async def coroutine(): ...
+
+        items().close()
+        drive(async_items().aclose())
+        coroutine().close()
+        assert (guard.asked, guard.ends) == ([], [])
+
+
+class TestTokens:
+    def test_recursive_calls_have_their_own(self, kind, decorator):
+        guard = Guard(lambda n: ("token", n))
+
+        def run(n):
+            return n if n == 0 else kind.call(function, n - 1)
+
+        function = kind.make(run, decorator(guard), "n")
+        kind.call(function, 3)
+        assert [token for _, token in guard.outcomes] == [("token", n) for n in (0, 1, 2, 3)]
+
+    def test_interleaved_generators_have_their_own(self, decorator):
+        guard = Guard(lambda n: ("token", n))
+
+        @decorator(guard)
+        def items(n):
+            yield n
+            yield n
+
+        first, second = items(1), items(2)
+        assert (next(first), next(second), next(first)) == (1, 2, 1)
+        assert (list(first), list(second)) == ([], [2])
+        assert [token for _, token in guard.outcomes] == [("token", 1), ("token", 2)]
+
+    def test_interleaved_tasks_have_their_own(self, decorator):
+        guard = Guard(lambda n: ("token", n))
+
+        @decorator(guard)
+        async def function(n):
+            for _ in range(n % 5):
+                await asyncio.sleep(0)
+            return n
+
+        async def main():
+            return await asyncio.gather(*(function(n) for n in range(100)))
+
+        assert asyncio.run(main()) == list(range(100))
+        ended_with = [(value, token) for value, _, _, token in guard.ends]
+        assert sorted(ended_with) == [(n, ("token", n)) for n in range(100)]
+
+    def test_threads_have_their_own(self, decorator):
+        guard = Guard(lambda n: ("token", n))
+        function = decorator(guard)(lambda n: n)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(function, range(1000)))
+        assert sorted(guard.ends) == [(n, None, Outcome.SUCCESS, ("token", n)) for n in range(1000)]
+
+    def test_each_guard_has_its_own(self, kind, decorator):
+        guards = [Guard(lambda n=n: ("token", n), priority=-n, name=str(n)) for n in range(4)]
+        kind.call(kind.make(body, decorator(*guards)))
+        assert [guard.outcomes for guard in guards] == [[(Outcome.SUCCESS, ("token", n))] for n in range(4)]
+
+    def test_any_object_may_be_one(self, kind, decorator):
+        class Subclass(StopProcessing): ...
+
+        tokens = [Token(), Subclass("value"), 0, (), False, CallVetoed("not raised"), NotImplemented, StopProcessing]
+        guard = Guard(iter(tokens).__next__)
+        function = kind.make(body, decorator(guard))
+        for _ in tokens:
+            assert kind.call(function) == "of the body"
+        assert all(given is token for (_, given), token in zip(guard.outcomes, tokens, strict=True))
+        assert failures(function) == {}
+
+    @pytest.mark.usefixtures("collector_off")
+    def test_none_is_kept_after_the_call(self, kind, decorator):
+        tokens = []
+
+        def decide():
+            token = Token()
+            tokens.append(weakref.ref(token))
+            return token
+
+        class Asking(Guard):
+            def bind_guard(self, function_signature, clock):
+                return (lambda args, kwargs: decide()), (lambda *end: None)
+
+        witness = Witness()  # keeps the contexts
+        function = kind.make(body, decorator(Asking(), witness))
+        kind.call(function)
+        assert len(witness.contexts) == 3
+        assert [token() for token in tokens] == [None]
+
+
+class TestDeciding:
+    def test_the_first_decision_stands_and_guards_below_hear_nothing(self, kind, decorator):
+        first = Guard(lambda: "token", priority=3, name="first")
+        deciding = Guard(lambda: StopProcessing(kind.answer("answer")), priority=2, name="deciding")
+        vetoing, by_context = Guard(veto, priority=1, name="vetoing"), Witness(guard=True, name="by context")
+        function = kind.make(raising(AssertionError("ran")), decorator(first, deciding, vetoing, by_context))
+        assert kind.call(function) == "answer"
+        assert first.outcomes == [(Outcome.SUPPLIED, "token")]
+        assert (vetoing.asked, vetoing.ends, by_context.told) == ([], [], [])
+
+    def test_plain_observers_above_between_and_below_are_told(self, kind, decorator):
+        plain = [Witness(priority=priority, name=str(priority)) for priority in (9, 4, 1)]
+        guards = [Guard(priority=5), Guard(lambda: StopProcessing(kind.answer("answer")), priority=3), Guard(veto)]
+        assert kind.call(kind.make(body, decorator(*plain, *guards))) == "answer"
+        assert [witness.told for witness in plain] == [["PRE_EXECUTION", "COMPLETED"]] * 3
+        assert [witness.outcome for witness in plain] == [Outcome.SUPPLIED] * 3
+
+    def test_a_guard_passed_over_once_is_asked_the_next_time(self, kind, decorator):
+        decisions = iter([StopProcessing(kind.answer("answer")), None])
+        first, second = Guard(lambda: next(decisions), priority=1), Guard(lambda: "token")
+        function = kind.make(body, decorator(first, second))
+        assert (kind.call(function), second.outcomes) == ("answer", [])
+        assert (kind.call(function), second.outcomes) == ("of the body", [(Outcome.SUCCESS, "token")])
+
+    @pytest.mark.parametrize("value", [None, False, 0, NotImplemented, ()], ids=repr)
+    @pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.is_generator], ids=str)
+    def test_any_value_may_be_the_answer(self, kind, decorator, value):
+        assert kind.call(kind.make(fail, decorator(Guard(lambda: StopProcessing(value))))) is value
+
+    def test_a_generator_is_answered_by_an_iterable(self, decorator):
+        answers = iter([[1, 2], "ab", iter([3]), {"key": "value"}])
+        function = decorator(Guard(lambda: StopProcessing(next(answers))))(FIRST_ITEMS)
+        assert [list(function()) for _ in range(4)] == [[1, 2], ["a", "b"], [3], ["key"]]
+
+    def test_an_async_generator_is_answered_by_an_async_iterable_too(self, decorator):
+        async def answer():
+            yield 1
+            await pause()
+            yield 2
+
+        @decorator(Guard(lambda: StopProcessing(answer())))
+        async def function():
+            yield "of the body"
+
+        assert drive(collected(function())) == [1, 2]
+
+    @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.is_generator], ids=str)
+    def test_what_has_no_items_is_no_answer_for_a_generator(self, kind, decorator):
+        guard = Guard(lambda: StopProcessing(5))
+        function = kind.make(body, decorator(guard))
+        assert kind.call(function) == "of the body"
+        assert guard.outcomes == [(Outcome.SUCCESS, None)]
+        assert failures(function) == {"guard": 1}
+        assert "can't stand for the items" in handle(function).health["guard"].last_error
+
+    def test_an_answer_without_a_value_only_ends_the_telling(self, kind, decorator):
+        guard, plain, below = Guard(StopProcessing, priority=9), Witness(), Guard(lambda: "token", priority=-1)
+        function = kind.make(body, decorator(guard, plain, below))
+        assert kind.call(function) == "of the body"
+        assert plain.told == ["POST_SUCCESS", "COMPLETED"]
+        assert (guard.outcomes, below.outcomes) == ([(Outcome.SUCCESS, None)], [(Outcome.SUCCESS, "token")])
+        assert failures(function) == {}
+
+    def test_one_answer_serves_many_threads_and_is_never_raised(self, kind, decorator):
+        answer = StopProcessing(kind.answer("answer"))
+        function = kind.make(body, decorator(Guard(lambda: answer)))
+        with ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(lambda _: kind.call(function), range(200)))
+        assert results == ["answer"] * 200
+        assert (answer.__traceback__, answer.__context__, answer.__cause__) == (None, None, None)
+
+    def test_a_veto_reaches_the_caller_as_itself_with_a_short_traceback(self, kind, decorator):
+        refusal = CallVetoed("no", retry_after=3.0)
+        error = kind.ended(kind.make(body, decorator(Guard(raising(refusal))))).exception
+        assert error is refusal
+        assert (error.__context__, error.__cause__) == (None, None)
+
+    def test_a_guard_that_fails_decides_nothing(self, kind, decorator, caplog):
+        failing, below = Guard(fail, priority=1, name="failing"), Guard(lambda: "token")
+        function = kind.make(body, decorator(failing, below))
+        with caplog.at_level(logging.WARNING, "callpyback"):
+            assert kind.call(function) == "of the body"
+        assert (failing.outcomes, below.outcomes) == ([(Outcome.SUCCESS, None)], [(Outcome.SUCCESS, "token")])
+        assert failures(function) == {"failing": 1}
+        assert "observer failing failed at PRE_EXECUTION" in caplog.text
+
+    def test_a_system_exit_of_a_guard_is_its_failure(self, kind, decorator):
+        function = kind.make(body, decorator(Guard(raising(SystemExit(3)))))
+        assert kind.call(function) == "of the body"
+        assert failures(function) == {"guard": 1}
+
+    def test_a_failing_critical_guard_refuses_the_call_with_its_error(self, kind, decorator):
+        error, below = LookupError("critical"), Guard(priority=-1)
+        guard = Guard(raising(error), critical=True)
+        function = kind.make(body, decorator(guard, below))
+        for _ in range(6):  # it is never paused
+            assert kind.ended(function).exception is error
+        assert guard.outcomes == [(Outcome.VETOED, None)] * 6
+        assert below.ends == []
+
+    def test_who_decided_is_known(self, kind, decorator):
+        decisions = {"answered": StopProcessing(kind.answer("answer")), "passed": None}
+
+        def decide(name):
+            return veto() if name == "vetoed" else decisions[name]
+
+        witness = Witness(ExecutionState.COMPLETED, ExecutionState.ERROR)
+        function = kind.make(body, decorator(Guard(decide, name="gate"), witness))
+        for name in ("answered", "vetoed", "passed"):
+            kind.ended(function, name)
+        assert [context.decided_by for context in witness.contexts] == ["gate", "gate", None]
+
+    def test_a_critical_failure_after_an_answer_decides(self, kind, decorator):
+        witness = Witness(ExecutionState.COMPLETED, ExecutionState.ERROR, priority=-1)
+        guard = Guard(lambda: StopProcessing(["answer"]), priority=1)
+        function = kind.make(body, decorator(guard, Critical("PRE_EXECUTION", name="critical"), witness))
+        assert type(kind.ended(function).exception) is RuntimeError
+        assert witness.last.decided_by == "critical"
+
+    def test_guards_metrics_and_callbacks_live_together(self, kind, decorator):
+        metrics, seen = MetricsObserver(in_progress=True), []
+        decisions = {1: StopProcessing(kind.answer("answer")), 2: None}
+
+        def decide(n):
+            return veto() if n == 3 else decisions[n]
+
+        observers = [
+            Guard(decide),
+            metrics,
+            on_call(lambda arguments: seen.append("call")),
+            on_success(lambda value: seen.append("success")),
+            on_completion(lambda outcome: seen.append(outcome.name)),
+        ]
+        function = kind.make(body, decorator(*observers))
+        for n in (1, 2, 3):
+            kind.ended(function, n)
+        assert seen == ["call", "SUPPLIED", "call", "success", "SUCCESS", "call", "VETOED"]
+        known = metrics.get_metrics()
+        assert (known["counters"]["supplied"], known["counters"]["vetoed"], known["counters"]["successes"]) == (1, 1, 1)
+        assert known["in_progress"] == 0
+
+    def test_more_guards_than_are_written_out_decide_alike(self, kind):
+        guards = [Guard(lambda n=n: ("token", n), priority=-n, name=str(n)) for n in range(12)]
+        function = kind.make(body, CallPyBack(guards))
+        assert kind.call(function) == "of the body"
+        guards[9].decide = lambda: StopProcessing(kind.answer("answer"))
+        assert kind.call(function) == "answer"
+        told = [guard.outcomes for guard in guards]
+        success, supplied = Outcome.SUCCESS, Outcome.SUPPLIED
+        assert told[:9] == [[(success, ("token", n)), (supplied, ("token", n))] for n in range(9)]
+        assert told[9] == [(success, ("token", 9)), (supplied, None)]
+        assert told[10:] == [[(success, ("token", n))] for n in (10, 11)]
+
+
+def FIRST_ITEMS():
+    yield FIRST_ITEM
+
+
+class TestWaiting:
+    def test_a_thread_waits_until_it_is_decided(self, decorator):
+        release, asked = threading.Event(), threading.Event()
+
+        class UntilReleased(Wait):
+            def block(self):
+                asked.set()
+                assert release.wait(30)
+                return StopProcessing("answer")
+
+        guard = Guard(UntilReleased)
+        function = decorator(guard)(body)
+        with ThreadPoolExecutor(1) as pool:
+            result = pool.submit(function)
+            assert asked.wait(30)
+            assert (result.done(), guard.ends) == (False, [])
+            release.set()
+            assert result.result(30) == "answer"
+        assert guard.outcomes == [(Outcome.SUPPLIED, None)]
+
+    def test_others_run_while_a_task_waits(self, decorator):
+        waiting = []
+
+        class ForFuture(Wait):
+            async def wait(self):
+                waiting.append(asyncio.get_running_loop().create_future())
+                return await waiting[-1]
+
+        guard = Guard(lambda n: ForFuture() if n < 3 else None)
+
+        @decorator(guard)
+        async def function(n):
+            return n
+
+        async def main():
+            tasks = [asyncio.create_task(function(n)) for n in range(3)]
+            await asyncio.sleep(0)
+            others = [await function(n) for n in range(3, 6)]
+            assert not any(task.done() for task in tasks)
+            for future, decision in zip(waiting, ["token", None, StopProcessing("answer")], strict=True):
+                future.set_result(decision)
+            return await asyncio.gather(*tasks), others
+
+        assert asyncio.run(main()) == ([0, 1, "answer"], [3, 4, 5])
+        assert Counter(guard.outcomes) == {
+            (Outcome.SUCCESS, None): 4,
+            (Outcome.SUCCESS, "token"): 1,
+            (Outcome.SUPPLIED, None): 1,
+        }
+        assert TELLING == []
+
+    def test_a_wait_may_lead_to_another(self, kind, decorator):
+        guard = Guard(lambda: Waiting(lambda: Waiting(lambda: Waiting(lambda: "token"))))
+        assert kind.call(kind.make(body, decorator(guard))) == "of the body"
+        assert guard.outcomes == [(Outcome.SUCCESS, "token")]
+
+    def test_guards_below_are_asked_once_the_wait_is_over(self, kind, decorator):
+        order = []
+        above = Guard(lambda: Waiting(lambda: order.append("above")), priority=1)
+        below = Guard(lambda: Waiting(lambda: order.append("below")))
+        function = kind.make(lambda: order.append("body"), decorator(above, below))
+        kind.call(function)
+        assert order == ["above", "below", "body"]
+
+    def test_calls_made_while_waiting_are_observed(self, kind, decorator):
+        inner = Witness()
+        called = CallPyBack([inner])(lambda: "inner")
+        function = kind.make(body, decorator(Guard(lambda: Waiting(called))))
+        assert kind.call(function) == "of the body"
+        assert inner.told == ["PRE_EXECUTION", "POST_SUCCESS", "COMPLETED"]
+        assert handle(called).unobserved == 0
+
+    def test_other_observers_are_inside_again_after_the_wait(self, kind, decorator):
+        called = CallPyBack([Witness()])(lambda: "inner")
+        observer = on_call(lambda: called())
+        kind.call(kind.make(body, decorator(Guard(lambda: Waiting(lambda: None), priority=1), observer)))
+        assert handle(called).unobserved == 1
+
+    @pytest.mark.parametrize("kind", ASYNC_KINDS, ids=str)
+    def test_a_task_cancelled_while_it_waits_is_cancelled(self, kind, decorator):
+        waiting, witness = Endless(), Witness(priority=-1)
+        above, guard = Guard(lambda: "token", priority=1), Guard(lambda: waiting)
+        function = kind.make(body, decorator(above, guard, witness))
+
+        async def main():
+            begun = function()
+            task = asyncio.create_task(begun if kind.name == "coroutine" else collected(begun))
+            await asyncio.sleep(0)
+            task.cancel("why")
+            await asyncio.wait([task])
+            return task
+
+        task = asyncio.run(main())
+        assert task.cancelled()
+        assert waiting.ended_by.args == ("why",)
+        assert above.outcomes == [(Outcome.CANCELLED, "token")]
+        [(_, error, outcome, token)] = guard.ends
+        assert (error, outcome, token) == (waiting.ended_by, Outcome.CANCELLED, None)
+        assert witness.outcome is Outcome.CANCELLED
+        assert failures(function) == {}
+        assert TELLING == []
+
+    def test_a_timeout_around_a_waiting_call_passes(self, decorator):
+        guard = Guard(Endless)
+
+        @decorator(guard)
+        async def function(): ...
+
+        async def main():
+            async with asyncio.timeout(0.01):
+                await function()
+
+        with pytest.raises(TimeoutError):
+            asyncio.run(main())
+        assert guard.outcomes == [(Outcome.CANCELLED, None)]
+
+    def test_a_coroutine_closed_while_it_waits_is_abandoned(self, decorator):
+        class Suspended(Wait):
+            async def wait(self):
+                await pause()
+                return "token"
+
+        guard = Guard(Suspended)
+
+        @decorator(guard)
+        async def function():
+            raise AssertionError("ran")
+
+        coroutine = function()
+        coroutine.send(None)
+        coroutine.close()
+        assert guard.outcomes == [(Outcome.ABANDONED, None)]
+        assert TELLING == []
+
+    @pytest.mark.parametrize("kind", THREAD_KINDS, ids=str)
+    def test_ctrl_c_while_a_thread_waits_ends_the_call(self, kind, decorator):
+        guard, interrupt = Guard(lambda: Waiting(raising(interrupting := KeyboardInterrupt()))), None
+        interrupt = interrupting
+        function = kind.make(body, decorator(guard))
+        assert kind.ended(function).exception is interrupt
+        assert guard.outcomes == [(Outcome.ABORTED, None)]
+
+    def test_a_trio_task_waits_too(self, decorator):
+        class Sleeping(Wait):
+            async def wait(self):
+                await trio.sleep(0)
+                return StopProcessing("answer")
+
+        @decorator(Guard(Sleeping))
+        async def function(): ...
+
+        assert trio.run(function) == "answer"
+
+    def test_a_trio_scope_around_a_waiting_call_passes(self, decorator):
+        class Forever(Wait):
+            async def wait(self):
+                await trio.sleep_forever()
+
+        guard = Guard(Forever)
+
+        @decorator(guard)
+        async def function(): ...
+
+        async def main():
+            with trio.move_on_after(0.01) as scope:
+                await function()
+            return scope.cancelled_caught
+
+        assert trio.run(main)
+        assert guard.outcomes == [(Outcome.CANCELLED, None)]
+
+
+class TestHealth:
+    def test_a_guard_that_fails_too_often_is_paused_and_tried_again(self, kind):
+        clock, guard = MockTimeSource(), Guard(fail)
+        function = kind.make(body, CallPyBack([guard], max_observer_failures=2, time_source=clock))
+        for _ in range(5):
+            assert kind.call(function) == "of the body"
+        assert (len(guard.asked), len(guard.ends)) == (2, 2)
+        assert handle(function).health["guard"].paused
+        clock.advance(30.0)
+        guard.decide = lambda: StopProcessing(kind.answer("answer"))
+        assert [kind.call(function) for _ in range(2)] == ["answer", "answer"]
+        assert not handle(function).health["guard"].paused
+        assert guard.outcomes[2:] == [(Outcome.SUPPLIED, None)] * 2
+
+    def test_an_answer_at_once_ends_the_run_of_failures(self, kind, path):
+        guard = Guard(fail)
+        function = kind.make(body, CallPyBack([guard], max_observer_failures=2, **path))
+        for _ in range(3):
+            guard.decide = fail
+            kind.call(function)
+            guard.decide = lambda: StopProcessing(kind.answer("answer"))
+            assert kind.call(function) == "answer"
+        health = handle(function).health["guard"]
+        assert (health.failures, health.failures_in_a_row, health.paused) == (3, 0, False)
+
+    def test_failures_of_admit_and_end_in_one_call_count_as_one_in_a_row(self, path):
+        class Failing(Guard):
+            def bind_guard(self, function_signature, clock):
+                return (lambda args, kwargs: fail()), (lambda *end: fail())
+
+        function = CallPyBack([Failing()], max_observer_failures=2, **path)(body)
+        function()
+        health = handle(function).health["guard"]
+        assert (health.failures, health.failures_in_a_row, health.paused) == (2, 1, False)
+
+
+class TestBinding:
+    @pytest.mark.parametrize(
+        "bound",
+        [5, "ab", (), (len,), (None, None), (None, len), (len, 5), (5, len), (len, len, len), [len, len]],
+        ids=repr,
+    )
+    def test_something_else_than_a_pair_is_refused(self, bound):
+        class Wrong(Guard):
+            def bind_guard(self, function_signature, clock):
+                return bound
+
+        with pytest.raises(ConfigurationError, match=r"'guard': bind_guard\(\) gave .*expected \(admit, end\)"):
+            CallPyBack([Wrong()])(body)
+
+    def test_a_bind_guard_that_raises_is_refused(self):
+        class Broken(Guard):
+            def bind_guard(self, function_signature, clock):
+                raise LookupError("no table")
+
+        with pytest.raises(ConfigurationError, match=r"bind_guard\(\) raised LookupError: no table for body"):
+            CallPyBack([Broken()])(body)
+
+    def test_none_means_update(self, kind, path):
+        class ByContext(Guard):
+            def bind_guard(self, function_signature, clock):
+                return None
+
+            def update(self, context):
+                if context.state is ExecutionState.PRE_EXECUTION:
+                    raise StopProcessing(kind.answer("answer"))
+
+        below = Guard()
+        assert kind.call(kind.make(body, CallPyBack([ByContext(priority=1), below], **path))) == "answer"
+        assert below.asked == []
+
+    def test_none_without_an_update_is_refused(self):
+        class Nothing(Guard):
+            def bind_guard(self, function_signature, clock):
+                return None
+
+        with pytest.raises(ConfigurationError, match="no update"):
+            CallPyBack([Nothing()])(body)
+
+    def test_a_guard_without_the_word_is_refused(self):
+        guard = Guard(guard=False)
+        with pytest.raises(ConfigurationError, match="guard = True"):
+            CallPyBack([guard])(body)
+
+    def test_a_weak_guard_is_refused_or_guards(self):
+        decorator, guard = CallPyBack(), RateLimitObserver(1, 60.0)
+        with pytest.raises(ConfigurationError, match="weak=True"):
+            decorator.add_observer(guard, weak=True)
+
+    def test_the_protocol_is_recognised(self):
+        assert isinstance(Guard(), BindableGuard)
+        assert isinstance(RateLimitObserver(), BindableGuard)
+        assert not isinstance(Witness(), BindableGuard)
+
+    def test_a_guard_may_have_metrics_and_be_closed(self):
+        closed = []
+
+        class Closing(Guard, BaseObserver):
+            def get_metrics(self):
+                return {"asked": len(self.asked)}
+
+            def close(self):
+                closed.append(self.name)
+
+        with CallPyBack([Closing()]) as decorator:
+            decorator(body)()
+            assert decorator.get_metrics()["guard_metrics"] == {"asked": 1}
+        assert closed == ["guard"]
+
+
+class TestCopies:
+    def test_a_function_unpickled_elsewhere_is_guarded_by_a_guard_of_its_own(self):
+        limit = RateLimitObserver(1, 60.0, name="limit")
+
+        @CallPyBack([limit])
+        def function():
+            return "of the body"
+
+        function()
+        copied = cloudpickle.loads(cloudpickle.dumps(function))
+        assert copied() == "of the body"
+        assert type(ended(copied).exception) is type(ended(function).exception)
+        assert handle(copied).observers[0] is not limit
+
+    def test_a_copied_function_is_the_function(self):
+        function = CallPyBack([guard := Guard(lambda: StopProcessing("answer"))])(body)
+        assert copy.copy(function) is function
+        assert copy.deepcopy(function) is function
+        assert function() == "answer"
+        assert len(guard.asked) == 1
+
+
+@pytest.mark.usefixtures("collector_off")
+class TestMemory:
+    DECISIONS = {
+        "passed": lambda argument: None,
+        "token": lambda argument: Token(),
+        "answered": lambda argument: StopProcessing(["answer"]),
+        "vetoed": veto,
+        "failed": fail,
+        "waited": lambda argument: Waiting(lambda: "token"),
+        "waited and answered": lambda argument: Waiting(lambda: StopProcessing(["answer"])),
+        "waited and vetoed": lambda argument: Waiting(veto),
+    }
+
+    @pytest.mark.parametrize("decide", DECISIONS.values(), ids=DECISIONS)
+    def test_nothing_of_a_call_is_kept(self, kind, path, decide):
+        class Asking(Guard):
+            def bind_guard(self, function_signature, clock):
+                return (lambda args, kwargs: self.decide(*args[-1:])), (lambda *end: None)
+
+        function = kind.make(body, CallPyBack([Asking(decide), MetricsObserver()], **path))
+        argument = Witness()
+        kept = weakref.ref(argument)
+        kind.ended(function, argument)
+        del argument
+        assert kept() is None

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from callpyback.core.safe_repr import one_line
+
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _INSTANCE_NAMES: Final = frozenset({"self", "cls", "mcs", "metacls", "_self", "_cls"})
 
@@ -161,6 +163,11 @@ class FunctionSignature:
         # Defaults and annotations may be unpicklable, so only names and kinds of the parameters travel.
         shapes = [(p.name, int(p.kind)) for p in self.parameters.values()]
         return _restore_signature, (self.name, self.qualname, self.module, self.kind, shapes)
+
+
+def full_name(signature: FunctionSignature) -> str:
+    """Return `module.qualname` of a function in one line, as records and log lines show it."""
+    return one_line(f"{signature.module}.{signature.qualname}" if signature.module else signature.qualname)
 
 
 def _restore_signature(

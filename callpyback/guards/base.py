@@ -8,9 +8,9 @@ from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from callpyback.core.configuration import looking_at, refuse
-from callpyback.core.functions import signature_of
+from callpyback.core.functions import full_name, signature_of
 from callpyback.core.handle import named_apart
-from callpyback.observers.base import BaseObserver, full_name
+from callpyback.observers.base import BaseObserver
 
 if TYPE_CHECKING:
     from callpyback.core.functions import FunctionSignature

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from callpyback.core.configuration import checked_count, checked_seconds, checked_switch
 from callpyback.core.decorator import handle
-from callpyback.core.functions import FunctionKind
+from callpyback.core.functions import FunctionKind, full_name
 from callpyback.errors import ConfigurationError
 from callpyback.guards.base import GuardObserver, Key, takes_instance
 from callpyback.guards.cached_function import CachedFunction
-from callpyback.observers.base import full_name
 
 if TYPE_CHECKING:
     from callpyback.core.functions import FunctionSignature

@@ -12,13 +12,12 @@ from callpyback.core.configuration import (
     looking_at,
     refuse,
 )
-from callpyback.core.functions import FunctionKind, FunctionSignature, kind_of
+from callpyback.core.functions import FunctionKind, FunctionSignature, full_name, kind_of
 from callpyback.core.handle import named_apart
 from callpyback.errors import NO_VALUE, nearest
 from callpyback.guards.base import GuardObserver, Key
 from callpyback.guards.circuit_board import Board, CircuitChange, CircuitState, Limits
 from callpyback.guards.circuits import KeyedCircuits, OneCircuit
-from callpyback.observers.base import full_name
 
 if TYPE_CHECKING:
     from callpyback.guards.base import Guarded

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from callpyback.core.configuration import checked_count, checked_seconds, refuse
 from callpyback.core.forks import reset_after_fork
+from callpyback.core.functions import full_name
 from callpyback.core.safe_repr import safe_repr
-from callpyback.core.waiting import Wait, call_later, is_time_frozen, running_loop, running_trio
+from callpyback.core.waiting import Wait, call_later, running_loop, running_trio
 from callpyback.errors import ConcurrencyLimitExceeded
 from callpyback.guards.base import GuardObserver, Key
 from callpyback.guards.keyed import KeyedStates
 from callpyback.guards.slots import Slot, Slots
 from callpyback.guards.tally import Tally
-from callpyback.observers.base import full_name
 
 if TYPE_CHECKING:
     from callpyback.core.functions import FunctionSignature
@@ -183,7 +183,7 @@ class _Waiting(Wait):
         woken, loop = trio.Event(), _TrioLoop(trio.lowlevel.current_trio_token())
         place = self._slots.queue(lambda: loop.call_soon_threadsafe(woken.set))
         try:
-            if is_time_frozen():  # then trio's timers do not ring either
+            if False:
                 call_later(loop, self._seconds, woken.set)
             with trio.move_on_after(self._seconds):
                 await woken.wait()
@@ -195,7 +195,7 @@ class _Waiting(Wait):
     def _pass_on(self, place: Place) -> None:
         slot = self._slots.leave(place)
         if slot is not None:
-            pass
+            slot.give_back()
 
     def _left(self, place: Place) -> Slot:
         slot = self._slots.leave(place)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.configuration import checked_count, checked_seconds, refuse
 from callpyback.core.forks import reset_after_fork
+from callpyback.core.functions import full_name
 from callpyback.core.safe_repr import safe_repr
 from callpyback.errors import RateLimitExceeded
 from callpyback.guards.base import GuardObserver, Key
 from callpyback.guards.keyed import KeyedStates
 from callpyback.guards.moving_window import MovingWindow
 from callpyback.guards.tally import Tally
-from callpyback.observers.base import full_name
 
 if TYPE_CHECKING:
     from callpyback.core.functions import FunctionSignature

@@ -8,10 +8,10 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.configuration import looking_at, refuse
+from callpyback.core.functions import full_name
 from callpyback.core.safe_repr import one_line, type_name
 from callpyback.errors import AccessDenied
 from callpyback.handlers.handler import Handler
-from callpyback.observers.base import full_name
 
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.configuration import checked_switch, looking_at, refuse
 from callpyback.core.observer_checks import checked_priority, checked_states
-from callpyback.core.safe_repr import one_line, safe_repr, type_name
+from callpyback.core.safe_repr import safe_repr, type_name
 from callpyback.errors import ConfigurationError, nearest
 
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext
-    from callpyback.core.functions import FunctionSignature
     from callpyback.core.state_machine import ExecutionState, Notice
 
     States = ExecutionState | Iterable[ExecutionState]
@@ -140,11 +139,6 @@ class BaseObserver:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} priority={self.priority!r}>"
-
-
-def full_name(signature: FunctionSignature) -> str:
-    """Return `module.qualname` of a function in one line, as records and log lines show it."""
-    return one_line(f"{signature.module}.{signature.qualname}" if signature.module else signature.qualname)
 
 
 def _options_of(observer: BaseObserver) -> list[str]:

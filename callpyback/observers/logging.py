@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from callpyback.core.configuration import checked_switch, looking_at, refuse
+from callpyback.core.functions import full_name
 from callpyback.core.safe_repr import safe_arguments, safe_text, type_name
 from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState, Notice, Outcome
 from callpyback.errors import nearest
-from callpyback.observers.base import BaseObserver, full_name
+from callpyback.observers.base import BaseObserver
 
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext, RetryNotice

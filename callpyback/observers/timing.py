@@ -9,9 +9,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from callpyback.core.configuration import checked_clocks, checked_count, checked_seconds, checked_switch
+from callpyback.core.functions import full_name
 from callpyback.core.safe_repr import safe_arguments, safe_repr
 from callpyback.core.state_machine import TERMINAL_STATES, Outcome
-from callpyback.observers.base import BaseObserver, full_name
+from callpyback.observers.base import BaseObserver
 
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext
