@@ -24,6 +24,9 @@ class OwnHandler:
     def handle_error(self, error, context):
         return self.act(error, context)
 
+    def __repr__(self):
+        return "<OwnHandler>"
+
 
 def failed(error, function="function", **options):
     return build_context(function, state=ExecutionState.POST_FAILURE, exception=error, **options)

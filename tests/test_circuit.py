@@ -153,6 +153,19 @@ def test_a_failure_that_a_handler_answered_counts(clock, breaker):
     assert is_refused(PLAIN, function)
 
 
+def test_the_failure_of_a_critical_observer_is_none_of_the_function(kind, clock):
+    class Failing:
+        priority, critical, states = 0, True, ExecutionState.POST_SUCCESS
+
+        def update(self, context):
+            raise down()
+
+    breaker = CircuitBreakerObserver(1)
+    function = kind.make(answer, CallPyBack([breaker, Failing()], time_source=clock))
+    assert type(kind.ended(function).exception) is ConnectionError
+    assert breaker.state(function) is CLOSED
+
+
 def test_a_call_with_retries_counts_once(clock, breaker):
     class Twice:
         def next_wait(self, error, attempt, elapsed):

@@ -610,6 +610,19 @@ def test_a_change_that_waits_to_be_told_at_a_fork_is_told_by_the_parent_alone(cl
 
 
 @needs_fork
+def test_a_callback_may_fork(clock):
+    seen = []
+    breaker = CircuitBreakerObserver(1, 10, on_state_change=lambda change: seen.append(os.fork()))
+    function = CallPyBack([breaker], time_source=clock)(answer)
+    came = PLAIN.ended(function, error := down())
+    if seen == [0]:  # as everything below, without letting the child run any of pytest
+        failures = [health.failures for health in handle(function).health.values()]
+        os._exit(7 if (came.exception, failures, breaker.state()) == (error, [0], OPEN) else 1)
+    assert came.exception is error
+    assert os.waitstatus_to_exitcode(os.waitpid(seen[0], 0)[1]) == 7
+
+
+@needs_fork
 def test_children_forked_while_threads_trip_and_reset_never_hang():
     assert run_python("""
         import os, threading, warnings

@@ -457,6 +457,7 @@ def test_tasks_that_wait_all_get_their_turn_and_the_loop_goes_on(source):
 
     async def main():
         await asyncio.gather(*(function() for _ in range(200)))
+        assert all(timer.cancelled() for timer in asyncio.get_running_loop()._scheduled)
 
     asyncio.run(main())
     assert counted.most == 3

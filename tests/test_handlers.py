@@ -143,7 +143,9 @@ class TestActions:
         assert decision.error is error
 
     @pytest.mark.parametrize(
-        "raises", [Translated, lambda error: Translated(), lambda error, context: Translated()], ids=str
+        "raises",
+        [Translated, lambda error: Translated(), lambda error, context: Translated()],
+        ids=["class", "of the error", "of both"],
     )
     def test_another_error_is_raised_with_the_original_as_its_cause(self, raises):
         error = OSError()

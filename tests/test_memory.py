@@ -18,14 +18,17 @@ from callpyback import (
     LoggingObserver,
     MetricsObserver,
     MockTimeSource,
+    Notice,
     StopProcessing,
     TimingObserver,
     handle,
     on_call,
     on_completion,
     on_failure,
+    on_retry,
 )
 from kinds import BoundWitness, Forgetful, Witness, drive
+from retrying import WAYS, Flaky, WaitingClock, make, repeating
 
 
 class Held:
@@ -233,6 +236,165 @@ def test_a_slot_is_released_at_the_end_of_the_call(kind):
         kind.call(function)
     assert [reference() for reference in freed] == [None] * 9
     assert len(kept.contexts) == 9
+
+
+RETRIED = {**WAYS, "built-ins": lambda: {"observers": [MetricsObserver(), LoggingObserver()]}}
+
+
+@pytest.fixture(params=RETRIED.values(), ids=RETRIED)
+def retried(request):
+    return {"retry": repeating(on=BodyError), **request.param()}
+
+
+def forget_contexts(decorator) -> None:
+    for observer in decorator.observers:
+        getattr(observer, "contexts", []).clear()
+
+
+@pytest.mark.usefixtures("collector_off")
+def test_an_attempt_is_freed_when_the_next_begins(kind, retried):
+    alive, freed = [], []
+
+    def body():
+        alive.append([reference() is not None for reference in freed])
+        held = Held()
+        error = BodyError(held)
+        freed.extend([weakref.ref(held), weakref.ref(error)])
+        if len(alive) % 3 == 0:
+            return "value"
+        try:
+            raise error
+        finally:
+            del error  # else this frame and the exception hold each other
+
+    decorator = CallPyBack(**retried)
+    function = make(kind, body, decorator)
+    for _ in range(2):
+        alive.clear()
+        freed.clear()
+        kind.call(function)
+        if not any(isinstance(observer, Witness) for observer in decorator.observers):  # which keeps `error.args`
+            assert alive == [[], [False] * 2, [False] * 4]
+        forget_contexts(decorator)
+        assert [reference() for reference in freed] == [None] * 6
+
+
+@pytest.mark.usefixtures("collector_off")
+def test_a_call_that_failed_in_every_attempt_frees_them_when_the_exception_goes(kind, retried):
+    freed = []
+
+    def body(argument):
+        held = Held()
+        freed.extend([weakref.ref(argument), weakref.ref(held)])
+        raise BodyError(len(freed))
+
+    decorator = CallPyBack(**retried)
+    function = make(kind, body, decorator)
+    for _ in range(2):
+        try:
+            kind.call(function, Held())
+        except BodyError as error:
+            str(error)
+    forget_contexts(decorator)
+    assert [reference() for reference in freed] == [None] * 12
+
+
+@pytest.mark.usefixtures("collector_off")
+@pytest.mark.parametrize("attempts", [2, 3])
+@pytest.mark.parametrize("clock", [None, MockTimeSource()], ids=["system", "mock"])
+def test_what_is_kept_of_attempts_keeps_no_frame_and_no_slot(kind, clock, attempts):
+    freed = []
+
+    class Remembering(Witness):
+        def update(self, context) -> None:
+            super().update(context)
+            freed.append(weakref.ref(context.slot.setdefault("held", Held())))
+
+    def body():
+        held = Held()
+        freed.append(weakref.ref(held))
+        runs.append("run")
+        if len(runs) < 3:
+            raise BodyError(len(runs))
+
+    kept, runs = Remembering(*ExecutionState, notices=Notice.RETRY), []
+    decorator = CallPyBack([kept], retry=repeating(attempts=attempts, on=BodyError), time_source=clock)
+    kind.ended(make(kind, body, decorator))
+    assert {reference() for reference in freed} == {None}
+    assert [context.notice.exception.args for context in kept.contexts if context.notice] == [(1,), (2,)][
+        : attempts - 1
+    ]
+    failures = [context.result for context in kept.contexts if context.state is ExecutionState.POST_FAILURE]
+    assert [failure.exception.args for failure in failures] == [(1,), (2,)]
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+class Critical(Witness):
+    critical = True
+
+    def update(self, context) -> None:
+        if context.notice is not None or (context.state is ExecutionState.EXECUTING and context.attempt > 1):
+            raise LookupError
+
+
+BETWEEN = {
+    "interrupted in the wait": lambda: ([], WaitingClock(interrupt)),
+    "interrupted at the notice": lambda: ([on_retry(interrupt)], None),
+    "a critical observer failed at the notice": lambda: ([Critical(notices=Notice.RETRY)], None),
+    "a critical observer failed at the attempt": lambda: ([Critical(ExecutionState.EXECUTING)], None),
+}
+
+
+@pytest.mark.usefixtures("collector_off")
+@pytest.mark.parametrize("between", BETWEEN.values(), ids=BETWEEN)
+def test_a_call_that_ends_between_two_attempts_frees_everything_and_keeps_no_frame(kind, between):
+    freed = []
+
+    def body(argument):
+        held = Held()
+        freed.extend([weakref.ref(argument), weakref.ref(held)])
+        raise BodyError(len(freed))
+
+    observers, clock = between()
+    kept = Witness(*ExecutionState, notices=Notice.RETRY, priority=9)
+    decorator = CallPyBack([kept, *observers], retry=repeating(on=BodyError), time_source=clock)
+    function = make(kind, body, decorator)
+    try:
+        kind.call(function, Held())
+    except (BodyError, KeyboardInterrupt) as error:
+        error.args  # noqa: B018 - it is looked at
+    assert kept.told[-1] == "ERROR"
+    assert freed[1]() is None
+    kept.contexts.clear()
+    assert [reference() for reference in freed] == [None, None]
+
+
+def test_no_cycles_are_left_by_attempts(kind, retried):
+    decorator = CallPyBack(**retried)
+
+    def call_often(times: int) -> None:
+        for number in range(times):
+            kind.ended(make_once(number % 4))
+            forget_contexts(decorator)
+
+    body = Flaky()
+    function = make(kind, body, decorator)
+
+    def make_once(failures: int):
+        body.errors = [BodyError(number) for number in range(failures)]
+        return function
+
+    call_often(20)
+    gc.collect()
+    gc.disable()
+    try:
+        call_often(200)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_no_cycles_are_left_by_calls(kind, options):

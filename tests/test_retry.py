@@ -466,7 +466,7 @@ class TestObject:
             ({"timeout": "10"}, "timeout='10'.*seconds"),
             ({"name": None}, "name=None.*a text"),
         ],
-        ids=str,
+        ids=lambda given: next(iter(given)) if isinstance(given, dict) else given,
     )
     def test_misuse_is_refused_when_it_is_made(self, options, message):
         with pytest.raises(ConfigurationError, match=message):

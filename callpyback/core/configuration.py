@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -189,7 +189,7 @@ def checked_retry(retry: Any) -> Any:
 def checked_seconds(parameter: str, value: Any, *, zero: bool = False) -> float:
     """Return a finite number of seconds, above 0 unless `zero` is allowed."""
     is_number = isinstance(value, float | int) and not isinstance(value, bool)
-    if not (is_number and (value > 0 or (zero and value == 0)) and value < math.inf):
+    if not (is_number and (value > 0 or (zero and value == 0)) and value <= sys.float_info.max):
         refuse(parameter, value, f"a finite number of seconds {'from 0 on' if zero else 'above 0'}, such as 60")
     return float(value)
 

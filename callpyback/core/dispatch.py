@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.functions import FunctionKind
+from callpyback.core.raised import ObserverExit
 from callpyback.core.safe_repr import safe_repr
 from callpyback.core.state_machine import ExecutionState, Notice
 from callpyback.core.waiting import Wait
@@ -51,13 +52,6 @@ TELLING: Final = _Telling()
 enter = TELLING.append
 leave = TELLING.remove
 reset_after_fork(TELLING)
-
-
-class ObserverExit(Exception):  # noqa: N818 - a carrier, not an error
-    """Carries a GeneratorExit that an async observer raised of its own into the sequence.
-
-    Thrown as itself, it would close the generators that the sequence is made of.
-    """
 
 
 class _Awaiting:

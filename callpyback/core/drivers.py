@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from callpyback.core.dispatch import ObserverExit, Steps
+from callpyback.core.raised import ObserverExit
 from callpyback.core.reporting import report
 
 if TYPE_CHECKING:
     from callpyback.core.call import Call
+    from callpyback.core.dispatch import Steps
 
 
 def run(steps: Steps) -> None:

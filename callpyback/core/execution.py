@@ -9,13 +9,11 @@ skip this module, with code that tells the same observers the same states in the
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator
 from typing import TYPE_CHECKING, Any
 
 from callpyback.core.context import ExecutionContext, RetryNotice
 from callpyback.core.decisions import Again, Answered, Decision
 from callpyback.core.dispatch import (
-    ObserverExit,
     Steps,
     decided_by,
     is_cancellation,
@@ -25,13 +23,16 @@ from callpyback.core.dispatch import (
     told,
 )
 from callpyback.core.functions import FunctionKind
-from callpyback.core.raised import Untouched, first_of, without_own_frame
+from callpyback.core.raised import ObserverExit, Untouched, first_of, without_own_frame
 from callpyback.core.reporting import report
 from callpyback.core.state_machine import ExecutionState, Notice, Outcome
 from callpyback.core.time_sources import elapsed_between
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
+
     from callpyback.core.call import Call
+    from callpyback.core.decisions import Deciding
 
 PRE_EXECUTION, EXECUTING = ExecutionState.PRE_EXECUTION, ExecutionState.EXECUTING
 POST_SUCCESS, POST_FAILURE = ExecutionState.POST_SUCCESS, ExecutionState.POST_FAILURE
@@ -114,7 +115,7 @@ def _after_failure(call: Call, error: Exception) -> Generator[Awaitable[Any], An
     decision: Decision = None
     if policy.answers:
         try:
-            decision = yield from policy.deciding(error, ExecutionContext(POST_FAILURE, call))
+            decision = yield from _decided(call, policy.deciding(error, ExecutionContext(POST_FAILURE, call)))
         except BaseException as raised:  # noqa: BLE001 - what a handler raises goes to the caller
             own = raised.args[0] if type(raised) is ObserverExit else raised
             if own is not error:
@@ -125,6 +126,26 @@ def _after_failure(call: Call, error: Exception) -> Generator[Awaitable[Any], An
             return _of_interrupt(call.interrupt)
     terminal = COMPLETED if policy.expects(error) else ERROR
     return _as_decided(call, error, decision, (failed, terminal))
+
+
+def _decided(call: Call, deciding: Deciding) -> Generator[Awaitable[Any], Any, Decision]:
+    """Go through the asking, as `yield from` does, until the coroutine is closed: then nobody is asked any more."""
+    step: Callable[[Any], Awaitable[Any]] = deciding.send
+    given: Any = None
+    while True:
+        try:
+            wanted = step(given)
+        except StopIteration as stop:
+            decision: Decision = stop.value
+            return decision
+        step = deciding.send
+        try:
+            given = yield wanted
+        except BaseException as error:  # noqa: BLE001 - the handler's own, thrown back where it awaited
+            step, given = deciding.throw, error
+        if call.closing:
+            deciding.close()
+            return None
 
 
 def _as_decided(

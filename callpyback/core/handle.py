@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +19,8 @@ from callpyback.core.wrappers import fit, make_wrapper
 from callpyback.errors import ConfigurationError, nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from callpyback.core.deadlines import Deadline
     from callpyback.core.decorator import CallPyBack
     from callpyback.core.health import ObserverHealth

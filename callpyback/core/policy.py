@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.decisions import Again, Answered, Deciding, Decision, Reraised
 from callpyback.core.functions import FunctionKind, kind_of
+from callpyback.core.raised import ObserverExit
 from callpyback.core.safe_repr import safe_repr, safe_text, type_name
 from callpyback.errors import NO_VALUE, ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from callpyback.core.context import ExecutionContext
 
 _SHARED_BY_MISTAKE: Final = (list, dict, set, bytearray, deque)
@@ -128,6 +130,8 @@ def asked(handler: Any, error: Exception, context: ExecutionContext) -> Deciding
         value = handler.handle_error(error, context)
         if kind_of(handler.handle_error) is FunctionKind.COROUTINE:
             value = yield value  # refused around what can't await it
+    except ObserverExit:
+        raise
     except Exception as raised:  # noqa: BLE001 - what a handler raises goes to the caller
         return None if raised is error else Reraised(raised, type_name(handler))
     return Answered(value, type_name(handler))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import linecache
-from collections.abc import Callable
 from types import CodeType, MemberDescriptorType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from callpyback.core.safe_repr import safe_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 attributes_of: Callable[[BaseException], dict[str, Any]] = vars(BaseException)["__dict__"].__get__
 """Return the attributes of an exception, without running code of its class."""
@@ -151,6 +153,13 @@ def _trace_of(error: BaseException) -> tuple[tuple[CodeType, int], ...]:
 _TRACEBACK, _CAUSE, _CONTEXT, _SUPPRESS = (
     vars(BaseException)[name].__get__ for name in ("__traceback__", "__cause__", "__context__", "__suppress_context__")
 )
+
+
+class ObserverExit(Exception):  # noqa: N818 - a carrier, not an error
+    """Carries a GeneratorExit that an async observer or handler raised of its own into the sequence.
+
+    Thrown as itself, it would close the generators that the sequence is made of.
+    """
 
 
 def first_of(*errors: BaseException | None) -> BaseException | None:

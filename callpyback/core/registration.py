@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from callpyback.core.functions import FunctionKind, kind_of
 from callpyback.core.health import Condition, ObserverHealth, Ward
@@ -19,6 +18,9 @@ from callpyback.core.observer_checks import (
 )
 from callpyback.core.safe_repr import safe_repr, safe_text
 from callpyback.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 _order = itertools.count()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from callpyback.core.configuration import looking_at, refuse
@@ -12,6 +11,8 @@ from callpyback.core.safe_repr import safe_repr
 from callpyback.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from callpyback.core.state_machine import ExecutionState
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Hashable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from callpyback.guards.eviction import Eviction
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
     from callpyback.errors import StopProcessing
     from callpyback.guards.single_flight import Flight
 
@@ -101,8 +102,11 @@ class Shelves:
         if shelf.owner is not None and is_empty and self._by_instance.get(shelf.number) is shelf:
             self._by_instance.pop(shelf.number, None)
 
-    def put(self, shelf: Shelf, key: Hashable, answer: StopProcessing, expires: float) -> None:
-        """Keep a result, unless there is a valid one already. Errors of the key's own methods come out."""
+    def put(self, shelf: Shelf, key: Hashable, answer: StopProcessing, expires: float, generation: int) -> None:
+        """Keep a result of this generation, unless there is a valid one already.
+
+        Errors of the key's own methods come out.
+        """
         shelf = self.attached(shelf)
         old = shelf.entries.get(key)
         if old is not None and old.expires <= self._clock():
@@ -110,17 +114,21 @@ class Shelves:
         entry = Entry(shelf, key, answer, expires)
         if shelf.entries.setdefault(key, entry) is entry:
             self.eviction.changes.append(entry)
+            if generation != self.generation:  # looked at only now: a `clear` in between would have missed it
+                self._take_off(entry)
             self.eviction.apply()
 
     def discard(self, shelf: Shelf, key: Hashable) -> bool:
-        """Throw one result away; return whether there was one. Errors of the key's own methods come out."""
+        """Throw one result away; return whether there was a valid one. Errors of the key's own methods come out."""
         self.generation += 1
         shelf.flights.pop(key, None)
         entry = shelf.entries.get(key)
-        if entry is not None:
-            self._take_off(entry)
-            self.eviction.apply()
-        return entry is not None
+        if entry is None:
+            return False
+        was_valid = not entry.expires <= self._clock()
+        self._take_off(entry)
+        self.eviction.apply()
+        return was_valid
 
     def clear(self, shelf: Shelf | None = None) -> None:
         """Throw away all results, or those of one shelf, and those that are being computed as soon as they come."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 import math
 import threading
-from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.safe_repr import type_name
@@ -18,6 +17,8 @@ from callpyback.errors import CircuitOpen, ExecutionTimeout
 from callpyback.guards.circuit_board import CircuitChange, CircuitState
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from callpyback.guards.circuit_board import Board
 
 PROBE_PATIENCE: Final = 30.0
@@ -79,7 +80,7 @@ class Circuit:
         self.board = board
         self._refusal = f"the circuit of {board.function} is "
 
-    def admit(self, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Phase | Probe:
+    def admit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Phase | Probe:  # noqa: ARG002 - as any guard
         """Admit a call, or refuse it.
 
         Raises:
@@ -222,7 +223,9 @@ class Circuit:
         text: Any = exception.args[0] if type(exception) is CircuitOpen and exception.args else None
         return type(text) is str and text.startswith(self._refusal)
 
-    def _learn(self, token: Phase | Probe, verdict: _Verdict, now: float, exception: BaseException | None) -> None:
+    def _learn(
+        self, token: Phase | Probe | None, verdict: _Verdict, now: float, exception: BaseException | None
+    ) -> None:
         with self.board.lock:
             phase = self.phase
             if token is phase:

@@ -6,13 +6,16 @@ import enum
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from callpyback.core.reporting import log
 from callpyback.core.safe_repr import safe_repr, safe_text
 from callpyback.guards.tally import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
 
 
 class CircuitState(enum.StrEnum):
@@ -93,13 +96,14 @@ class Board:
 
     def announce(self) -> None:
         """Tell of the changes so far, in their order, one thread at a time and outside of the lock of the changes."""
+        telling = self._telling  # a callback may fork, and the child goes on with another
         # Asked again after the release: another thread's change may have come in just before it.
-        while self.changes and self._telling.acquire(blocking=False):
+        while self.changes and telling.acquire(blocking=False):
             try:
                 while self.changes:
                     self._tell(self.changes.popleft())
             finally:
-                self._telling.release()
+                telling.release()
 
     def _tell(self, change: CircuitChange) -> None:
         level = logging.WARNING if change.after is CircuitState.OPEN else logging.INFO

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from callpyback.core.configuration import (
@@ -20,6 +19,8 @@ from callpyback.guards.circuit_board import Board, CircuitChange, CircuitState, 
 from callpyback.guards.circuits import KeyedCircuits, OneCircuit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable
+
     from callpyback.guards.base import Guarded
 
 
@@ -40,8 +41,10 @@ class CircuitBreakerObserver(GuardObserver):
     * Calls admitted before the state last changed decide nothing either: a slow one that succeeds does not close the
       circuit that opened meanwhile, and one that fails does not keep it open.
 
-    Calls of the function that a probe makes itself are refused like any others; a probe that fails with such a refusal
-    counts as answered. A probe that has not ended after `recovery_time`, at least 30 seconds, gives up its place, so
+    Of a recursive function, an exception counts at each level it passes. The calls that a probe makes of the function
+    are refused like any others, and a probe that fails with such a refusal counts as answered.
+
+    A probe that has not ended after `recovery_time`, at least 30 seconds, gives up its place, so
     that a body that hangs does not keep the circuit open for ever. Where the clock fails or goes back, the next call
     probes.
 

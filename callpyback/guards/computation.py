@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 from callpyback.errors import NO_VALUE
 from callpyback.guards.single_flight import ALONE, left
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
     from contextvars import Token
 
     from callpyback.errors import StopProcessing
@@ -55,9 +55,8 @@ class Computation:
 
     def keep(self, answer: StopProcessing, expires: float) -> None:
         """Keep the result, unless it is out of date already or its instance is gone."""
-        is_current = self._generation == self._shelves.generation and not self._shelf.is_orphaned
-        if is_current and not math.isnan(expires):
-            self._shelves.put(self._shelf, self._key, answer, expires)
+        if not (math.isnan(expires) or self._shelf.is_orphaned):
+            self._shelves.put(self._shelf, self._key, answer, expires, self._generation)
 
     def finish(self, answer: Any) -> None:
         """Let nobody join any more, and give an answer to those who wait, `ALONE` or `LATE` if there is none."""

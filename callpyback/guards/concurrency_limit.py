@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from _thread import allocate_lock
-from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
 from callpyback.core.configuration import checked_count, checked_seconds, refuse
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.functions import full_name
 from callpyback.core.safe_repr import safe_repr
-from callpyback.core.waiting import Wait, call_later, running_loop, running_trio
+from callpyback.core.waiting import Wait, call_later, is_time_frozen, running_loop, running_trio
 from callpyback.errors import ConcurrencyLimitExceeded
 from callpyback.guards.base import GuardObserver, Key
 from callpyback.guards.keyed import KeyedStates
@@ -19,6 +18,8 @@ from callpyback.guards.slots import Slot, Slots
 from callpyback.guards.tally import Tally
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
     from callpyback.core.functions import FunctionSignature
     from callpyback.core.state_machine import Outcome
     from callpyback.guards.slots import Place
@@ -183,7 +184,7 @@ class _Waiting(Wait):
         woken, loop = trio.Event(), _TrioLoop(trio.lowlevel.current_trio_token())
         place = self._slots.queue(lambda: loop.call_soon_threadsafe(woken.set))
         try:
-            if False:
+            if is_time_frozen():  # then trio's timers do not ring either
                 call_later(loop, self._seconds, woken.set)
             with trio.move_on_after(self._seconds):
                 await woken.wait()

@@ -6,11 +6,13 @@ import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Hashable
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.reporting import log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
 
 S = TypeVar("S")
 

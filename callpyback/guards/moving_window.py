@@ -6,8 +6,11 @@ import math
 import sys
 from bisect import insort
 from collections import deque
-from collections.abc import Callable
 from itertools import repeat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class MovingWindow:

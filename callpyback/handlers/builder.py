@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from callpyback.errors import NO_VALUE
@@ -19,6 +17,9 @@ from callpyback.handlers.usual import (
 )
 
 if TYPE_CHECKING:
+    import logging
+    from collections.abc import Mapping
+
     from callpyback.handlers.matching import Classes, Predicate
 
 

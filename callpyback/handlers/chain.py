@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.configuration import looking_at, refuse
 from callpyback.core.decisions import Again, Answered, Reraised
-from callpyback.core.dispatch import ObserverExit
 from callpyback.core.functions import FunctionKind, kind_of
 from callpyback.core.observer_checks import shown_name
+from callpyback.core.raised import ObserverExit
 from callpyback.core.safe_repr import one_line, safe_repr, type_name
 from callpyback.errors import ConfigurationError
 from callpyback.handlers.faults import Faults

@@ -35,13 +35,13 @@ class Question:
             kind = kind_of(function) if callable(function) else None
             if kind not in (FunctionKind.FUNCTION, FunctionKind.COROUTINE):
                 refuse(parameter, function, expected)
-            self.function = function
+            self.function: Callable[..., Any] = function
             self.is_async = kind is FunctionKind.COROUTINE
             self._takes = _taken(function, takes) or refuse(parameter, function, expected)
 
     def ask(self, error: Exception, context: ExecutionContext) -> Generator[Awaitable[Any], Any, Any]:
         """Return what the function answers, after yielding what is to be awaited for it."""
-        given = self.function(*(error, context)[: self._takes])
+        given: Any = self.function(*(error, context)[: self._takes])
         return (yield given) if self.is_async else given
 
 

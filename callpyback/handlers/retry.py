@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.configuration import checked_count, checked_seconds, looking_at, refuse
@@ -12,6 +11,8 @@ from callpyback.handlers.chain import BaseHandler, run_again
 from callpyback.handlers.matching import Classes, Predicate, Question, checked_classes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tenacity.wait import wait_base
 
     from callpyback.core.context import ExecutionContext
@@ -95,7 +96,7 @@ class Retry(BaseHandler):
         too_late = wait is not None and self.timeout is not None and (elapsed or 0.0) + wait > self.timeout
         return None if too_late else wait
 
-    def _waiting(self, error: Exception, attempt: int, elapsed: float) -> float:
+    def _waiting(self, error: BaseException, attempt: int, elapsed: float) -> float:
         given: Any = self._wait(error, attempt, elapsed)
         if isinstance(given, float | int) and 0 <= given < math.inf:
             return float(given)
@@ -129,7 +130,7 @@ class _ByAttempt:
     def __init__(self, function: Any) -> None:
         self._function = function
 
-    def __call__(self, error: Exception, attempt: int, elapsed: float) -> Any:  # noqa: ARG002 - asked like the others
+    def __call__(self, error: BaseException, attempt: int, elapsed: float) -> Any:  # noqa: ARG002 - asked like the others
         return self._function(attempt)
 
 
@@ -139,7 +140,7 @@ class _Strategy:
     def __init__(self, strategy: wait_base) -> None:
         self._strategy = strategy
 
-    def __call__(self, error: Exception, attempt: int, elapsed: float) -> Any:
+    def __call__(self, error: BaseException, attempt: int, elapsed: float) -> Any:
         import tenacity  # noqa: PLC0415 - imported when the strategy was made
 
         state = tenacity.RetryCallState(retry_object=tenacity.Retrying(), fn=None, args=(), kwargs={})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -18,6 +17,8 @@ from callpyback.errors import nearest
 from callpyback.observers.base import BaseObserver
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from callpyback.core.context import ExecutionContext, RetryNotice
     from callpyback.core.functions import FunctionSignature
     from callpyback.protocols import Begin, End

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from callpyback.core.decorator import handle
 from callpyback.core.handle import FunctionHandle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def assert_healthy(*functions: Callable[..., Any] | FunctionHandle) -> None:

@@ -7,10 +7,12 @@ See `Objects/exception_handling_notes.txt` and `Objects/locations.md` in the CPy
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from opcode import opmap
-from types import CodeType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import CodeType
 
 _UNIT: Final = 2  # bytes of an instruction or inline cache
 _NO_LOCATION: Final = 15

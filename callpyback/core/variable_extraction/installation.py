@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from callpyback.core.forks import reset_after_fork
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Installation:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable
 from sys import _getframe
 from types import FunctionType, MethodType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _MOST_LAYERS: Final = 1000
 
