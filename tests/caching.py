@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from callpyback import CacheObserver, CallPyBack
-from kinds import Kind
+from kinds import Ended, Kind, ended
 
 LIMIT = 30.0  # seconds until a test that hangs says so
 
@@ -69,3 +71,59 @@ class Patience:
 
 
 until = Patience().until
+
+
+async def turned_until(condition: Callable[[], bool]) -> None:
+    """Let other tasks have their turns until a condition holds."""
+    for _ in range(1_000_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never came")
+
+
+def run(main: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that must come to its end."""
+    return asyncio.run(asyncio.wait_for(main, LIMIT))
+
+
+def in_threads(*works: Callable[[], Any]) -> Callable[[], list[Ended]]:
+    """Start a thread for each; return a function that waits for them and gives what came of each."""
+    pool = ThreadPoolExecutor(len(works))
+    futures = [pool.submit(ended, work) for work in works]
+
+    def join() -> list[Ended]:
+        results = [future.result(LIMIT) for future in futures]
+        pool.shutdown()
+        return results
+
+    return join
+
+
+class Gate:
+    """A body that waits inside until it is let go, and counts how often it was entered."""
+
+    def __init__(self, value: Any = "computed") -> None:
+        self.value = value
+        self.entered = 0
+        self.inside = threading.Event()
+        self.opened = threading.Event()
+
+    def __call__(self) -> Any:
+        self.entered += 1
+        self.inside.set()
+        assert self.opened.wait(LIMIT)
+        if isinstance(self.value, BaseException):
+            raise self.value
+        return self.value
+
+
+def gated() -> tuple[CacheObserver, Gate, Callable[..., Any]]:
+    """Return a cache, a gate, and a cached function that goes through the gate."""
+    cache, gate = CacheObserver(), Gate()
+
+    @CallPyBack([cache])
+    def function() -> Any:
+        return gate()
+
+    return cache, gate, function

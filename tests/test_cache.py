@@ -155,7 +155,7 @@ def test_a_result_computed_from_what_was_there_before_a_clear_is_not_kept():
         change()
         return value
 
-    for change in (cache.clear, lambda: cache.clear(read), lambda: cache.invalidate(read, change)):
+    for change in (cache.clear, lambda: cache.clear(read), lambda: cache.invalidate(read, cache.clear)):
         source[0] = "old"
         assert read(change) == "old"
         assert read(change) == "new"
@@ -276,8 +276,8 @@ def test_other_parameters_are_refused_by_name(name, value):
 
 
 def test_settings_may_be_given_at_registration_and_are_checked():
-    body = Body()
-    decorator, clock = CallPyBack(time_source=(clock := MockTimeSource())), clock
+    body, clock = Body(), MockTimeSource()
+    decorator = CallPyBack(time_source=clock)
     decorator.add_observer(CacheObserver(), options={"ttl_seconds": 5})
     function = decorator(lambda: body())
     function()

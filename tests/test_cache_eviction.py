@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
+import sys
 import weakref
 
 import freezegun
 import pytest
 
-from caching import Body, cached_body, numbers
+from caching import Body, cached_body, in_threads, numbers
 from callpyback import CacheObserver, CallPyBack, FunctionSignature, MockTimeSource, Outcome
 from kinds import Kind, ended
 
@@ -212,31 +212,37 @@ def test_an_interrupt_half_way_leaves_no_result_that_is_never_evicted():
         )
 
 
-def test_the_numbers_are_exact_under_threads():
+def test_under_threads_the_numbers_are_exact_and_the_size_is_kept():
     cache = CacheObserver(maxsize=16)
-
-    @CallPyBack([cache])
-    def function(number):
-        return number
-
-    start = threading.Barrier(8)
-    wrong = []
+    function, body = cached_body(cache, "number")
+    [cached] = cache._cached()
+    kept = cached._shelves.common.entries
 
     def work(worker):
-        start.wait()
-        for number in range(4000):
-            if function((number * worker) % 24) != (number * worker) % 24:
-                wrong.append(number)
+        return [len(kept) for number in range(4000) if function(number * worker % 24) == ((number * worker % 24,), {})]
 
-    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    try:
+        results = in_threads(*[lambda worker=worker: work(worker) for worker in range(8)])()
+    finally:
+        sys.setswitchinterval(interval)
+    assert [len(result.value) for result in results] == [4000] * 8
     hits, waits, misses, size, evictions = numbers(cache, "hits", "waits", "misses", "size", "evictions")
-    assert hits + waits + misses == 32_000
-    assert size <= 16
-    assert evictions <= misses - size
+    assert (hits + waits + misses, misses) == (32_000, body.ran)
+    assert (size, size + evictions) == (16, misses)
+    assert len(cached._shelves.eviction._order) == len(kept) == size
+
+
+def test_results_that_threads_leave_to_each_other_to_evict_do_not_pile_up():
+    cache = CacheObserver(maxsize=10)
+    function, _ = cached_body(cache, "number")
     [cached] = cache._cached()
-    assert len(cached._shelves.eviction._order) == len(cached._shelves.common.entries) == size
+    kept = cached._shelves.common.entries
+
+    def work(worker):
+        return max(function((worker, number)) and len(kept) for number in range(2000))
+
+    results = in_threads(*[lambda worker=worker: work(worker) for worker in range(8)])()
+    assert max(result.value for result in results) <= 10 + 16 + 4 * 8
+    assert numbers(cache, "size", "misses") == (10, 16_000)

@@ -139,8 +139,6 @@ class Endless(Wait):
 WAYS = {
     "straight": dict,
     "with contexts": lambda: {"observers": [Forgetful()]},
-    "with plain values": lambda: {"observers": [BoundWitness()]},
-    "with locals": lambda: {"observers": [Forgetful()], "variable_names": ["value"]},
     "that may be retried": lambda: {"retry": Never()},
     "by another clock": lambda: {"time_source": MockTimeSource()},
     "in a loop": lambda: {"observers": [Witness(priority=-9) for _ in range(9)]},

@@ -263,5 +263,5 @@ class Call(_Unset):
         self.interrupt = self.expired = self.stands_in = self.held = None
         if not self.plan.keeps_slots:
             self._slots = None
-        if self.raised is not None and self.plan.shows_contexts:
+        if self.raised is not None and (self.plan.shows_contexts or self.vetoed):
             self.raised.release()

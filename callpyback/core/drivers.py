@@ -43,6 +43,7 @@ async def complete(call: Call, steps: Steps) -> None:
                 # Nothing can be awaited any more: the rest is told without async observers.
                 call.closing, call.interrupt, failure = True, failure, None
             wanted = _sent(steps, result) if failure is None else _thrown(steps, failure)
+            failure = result = None  # its traceback may hold this frame
     except Exception as fault:  # noqa: BLE001 - our own fault must not become the caller's
         try:
             report(fault)
@@ -68,3 +69,5 @@ def _thrown(steps: Steps, error: BaseException) -> Any:
         return steps.throw(ObserverExit(error) if isinstance(error, GeneratorExit) else error)
     except StopIteration:
         return None
+    finally:
+        del error  # its traceback may hold this frame

@@ -288,6 +288,7 @@ def resumed_beginning(call: Call, at: int, error: BaseException | None, decision
             error = raised.args[0] if type(raised) is ObserverExit else raised
     if error is not None:
         judge_afterwards(call, listener, error)
+        error = None  # its traceback may hold this frame
     yield from beginning(call, at + 1)
 
 

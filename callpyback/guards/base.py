@@ -69,9 +69,6 @@ class GuardObserver(BaseObserver):
         self._guarded[guarded] = full_name(function_signature)
         return guarded.admit, getattr(guarded, "end", None)
 
-    def validate(self) -> None:
-        """Nothing to refuse: what a guard needs was checked when it was made."""
-
     def get_metrics(self) -> dict[str, Any]:
         """Return what is known about each guarded function that still exists, by its name.
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _REMEMBERED_USES: Final = 1024
 """Of so many uses since the last change it is known which came last. Older ones weigh nothing beside them."""
 
-_BACKLOG: Final = 64
+_BACKLOG: Final = 16
 """From so many changes on, whoever adds one lets the thread that applies them have its turn."""
 
 _BREATH: Final = 1e-4  # seconds; no time at all would not let another thread have the interpreter
@@ -61,34 +61,44 @@ class Eviction:
         self._find_all = find_all
         self._order: LRUCache[Entry, None] = LRUCache(maxsize)
         self._ages: OrderedDict[Entry, None] = OrderedDict()
+        self._leaving: deque[Entry] = deque()  # for any thread to remove, lest one that has to pause holds them up
         self._turn: dict[str, object] = {}
         self._is_torn = False
 
     def apply(self, *, even_unchanged: bool = False) -> None:
         """Apply what has changed, unless another thread is at it, which then does it."""
-        own = object()
         while self.changes or even_unchanged:
             even_unchanged = False
-            leaving: list[Entry] = []
-            try:
-                # A claim rather than a lock: it can be given back whatever Ctrl-C interrupts.
-                if self._turn.setdefault("of", own) is not own:
-                    if len(self.changes) > _BACKLOG:
-                        time.sleep(_BREATH)
-                    return
-                self._arrange(leaving)
-            finally:
-                if self._turn.get("of") is own:
-                    del self._turn["of"]
-            for entry in leaving:
+            was_free = self._apply_in_turn()
+            while self._leaving:
+                try:
+                    entry = self._leaving.popleft()
+                except IndexError:
+                    break  # another thread took the last one
                 self._remove(entry)
+            if not was_free:
+                return
+
+    def _apply_in_turn(self) -> bool:
+        own = object()
+        try:
+            # A claim rather than a lock: it can be given back whatever Ctrl-C interrupts.
+            if self._turn.setdefault("of", own) is own:
+                self._arrange()
+                return True
+        finally:
+            if self._turn.get("of") is own:
+                del self._turn["of"]
+        if len(self.changes) > _BACKLOG:
+            time.sleep(_BREATH)
+        return False
 
     def begin_anew(self) -> None:
         """Forget who used what, and who is at it: in a forked child the other threads are gone."""
         self._turn = {}
         self._is_torn = True
 
-    def _arrange(self, leaving: list[Entry]) -> None:
+    def _arrange(self) -> None:
         if self._is_torn:
             self._mend()
         self._is_torn = True  # stays so if Ctrl-C comes now
@@ -99,7 +109,7 @@ class Eviction:
         while ages and (oldest := next(iter(ages))).expires <= now:
             del ages[oldest], order[oldest]
             self.expirations += 1
-            _let_go(oldest, leaving)
+            self._let_go(oldest)
         while changes:
             entry = changes.popleft()
             if entry.is_off == (entry not in ages):
@@ -111,7 +121,7 @@ class Eviction:
                 evicted, _ = order.popitem()
                 del ages[evicted]
                 self.evictions += 1
-                _let_go(evicted, leaving)
+                self._let_go(evicted)
             order[entry] = ages[entry] = None
         self._is_torn = False
 
@@ -124,13 +134,13 @@ class Eviction:
     def _mend(self) -> None:
         self._order.clear()
         self._ages.clear()
+        self._leaving.clear()
         found = sorted(self._find_all(), key=lambda entry: entry.expires)
         for entry in found:
             entry.is_off = False  # whoever marked it has not come to take it away
         self.changes.extend(found)
 
-
-def _let_go(entry: Entry, leaving: list[Entry]) -> None:
-    if not entry.is_off:
-        entry.is_off = True
-        leaving.append(entry)
+    def _let_go(self, entry: Entry) -> None:
+        if not entry.is_off:
+            entry.is_off = True
+            self._leaving.append(entry)

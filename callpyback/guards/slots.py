@@ -93,15 +93,13 @@ class Slots:
         """Take a slot, or None if all are held or somebody waits for one."""
         if self._places:
             return None
+        slot: Slot | None
         try:
             slot = self._free.pop()
         except IndexError:
-            number = next(self._numbers, None)
-            if number is None:
-                return None
-            self._peaks.add(number)
-            slot = self._made()
-        slot.slots = self
+            slot = self._new()
+        if slot is not None:
+            slot.slots = self
         return slot
 
     def put(self, slot: Slot) -> None:
@@ -145,9 +143,12 @@ class Slots:
 
     def _hand_out(self) -> None:
         while self._places:
+            slot: Slot | None
             try:
                 slot = self._free.pop()
             except IndexError:
+                slot = self._new()
+            if slot is None:
                 return
             try:
                 is_given = self._places.popleft().give(slot)
@@ -155,6 +156,13 @@ class Slots:
                 is_given = False
             if not is_given:
                 self._free.append(slot)
+
+    def _new(self) -> Slot | None:
+        number = next(self._numbers, None)
+        if number is None:
+            return None
+        self._peaks.add(number)
+        return self._made()
 
     def _made(self) -> Slot:
         slot = Slot()

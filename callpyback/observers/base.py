@@ -114,9 +114,10 @@ class BaseObserver:
         """Raise to refuse being registered; called then, after `configure`.
 
         Raises:
-            ConfigurationError: Neither `update` nor `bind` is defined.
+            ConfigurationError: Neither `update` nor `bind` nor a guard's `bind_guard` is defined.
         """
-        if not hasattr(self, "bind") and getattr(self.update, "__func__", None) is BaseObserver.update:
+        is_bound = hasattr(self, "bind") or (self.guard and hasattr(self, "bind_guard"))
+        if not is_bound and getattr(self.update, "__func__", None) is BaseObserver.update:
             message = f"observer {self!r} does nothing: define update(self, context) or bind(self, function_signature)"
             raise ConfigurationError(message)
 
