@@ -10,6 +10,7 @@ import pytest
 
 from caching import Body, cached_body, in_threads, numbers
 from callpyback import CacheObserver, CallPyBack, FunctionSignature, MockTimeSource, Outcome
+from callpyback.guards import eviction as eviction_module
 from kinds import Kind, ended
 
 
@@ -234,15 +235,20 @@ def test_under_threads_the_numbers_are_exact_and_the_size_is_kept():
     assert len(cached._shelves.eviction._order) == len(kept) == size
 
 
-def test_results_that_threads_leave_to_each_other_to_evict_do_not_pile_up():
-    cache = CacheObserver(maxsize=10)
+def test_while_a_thread_has_its_turn_the_others_do_not_wait_but_let_it_have_the_interpreter(monkeypatch):
+    cache, pauses = CacheObserver(maxsize=10), []
     function, _ = cached_body(cache, "number")
     [cached] = cache._cached()
-    kept = cached._shelves.common.entries
-
-    def work(worker):
-        return max(function((worker, number)) and len(kept) for number in range(2000))
-
-    results = in_threads(*[lambda worker=worker: work(worker) for worker in range(8)])()
-    assert max(result.value for result in results) <= 10 + 16 + 4 * 8
-    assert numbers(cache, "size", "misses") == (10, 16_000)
+    eviction = cached._shelves.eviction
+    monkeypatch.setattr(eviction_module.time, "sleep", pauses.append)
+    eviction._turn["of"] = "another thread, which the system has put aside"
+    for number in range(2000):
+        function(number)
+    assert len(eviction.changes) == len(cached._shelves.common.entries) == 2000
+    assert len(pauses) == 2000 - 16
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (pytest.approx(0.00017), 0.01)
+    del eviction._turn["of"]
+    function(2000)
+    assert numbers(cache, "size", "evictions") == (10, 1991)
+    assert len(pauses) == 2000 - 16

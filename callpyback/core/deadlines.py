@@ -133,10 +133,13 @@ class TaskAlarm:
         scope = trio.CancelScope()
 
         def ring_soon() -> None:
-            if running_trio() is not None:
+            if running_trio() is not None and trio.lowlevel.current_trio_token() is token:
                 scope.cancel()
-            else:
+                return
+            try:
                 token.run_sync_soon(scope.cancel)
+            except trio.RunFinishedError:
+                pass  # nobody waits there any more
 
         later = self._deadline.call_later
         self._alarm = None if later is None else self._deadline.alarm(later, self._seconds, ring_soon)

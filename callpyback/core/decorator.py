@@ -17,7 +17,7 @@ from callpyback.core.hooks import HOOKS
 from callpyback.core.policy import ErrorPolicy
 from callpyback.core.registration import Registration, ordered
 from callpyback.core.safe_repr import safe_repr
-from callpyback.core.time_sources import Sleeper, SystemTimeSource
+from callpyback.core.time_sources import SYSTEM, Sleeper, SystemTimeSource
 from callpyback.errors import NO_VALUE, ConfigurationError
 
 if TYPE_CHECKING:
@@ -232,13 +232,34 @@ class CallPyBack:
                 handle.forget(registration)
 
     def get_metrics(self) -> dict[str, Any]:
-        """Return `observer_count`, and `"<name>_metrics"` of every observer that has `get_metrics`."""
-        observers = [(known.name, known.observer) for known in ordered(self.registrations)]
+        """Return `observer_count`, and `"<name>_metrics"` of every observer that has `get_metrics`.
+
+        With `enable_async_observers=True` these are what `BackgroundObserver.get_metrics()` gives, with the observer's
+        own under "observer".
+        """
+        observers = [(known.name, known.told) for known in ordered(self.registrations)]
         named = named_apart(known for known in observers if callable(getattr(known[1], "get_metrics", None)))
         return {
             "observer_count": len(observers),
             **{f"{name}_metrics": observer.get_metrics() for name, observer in named.items()},
         }
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until all that was handed to observers in the background so far is done.
+
+        Args:
+            timeout: Seconds to wait at most; None waits as long as it takes.
+
+        Returns:
+            Whether everything is done. Without observers in the background that is so at once.
+        """
+        with self._lock:
+            own = [known for handle in tuple(self._handles) for known in handle.own_registrations]
+            told = [known.told for known in (*self.registrations, *own)]
+        end = None if timeout is None else SYSTEM.monotonic() + timeout
+        flushes = [observer.flush for observer in told if callable(getattr(observer, "flush", None))]
+        done = [flush(None if end is None else max(0.0, end - SYSTEM.monotonic())) for flush in flushes]
+        return all(done)
 
     def shutdown(self) -> None:
         """Tell nobody any more, and close every observer that has `close()`. The functions run on, unobserved."""
@@ -254,8 +275,7 @@ class CallPyBack:
                 self._close(registration)
 
     def _close(self, registration: Registration) -> None:
-        # What delivers to an observer closes it too, once it has delivered.
-        close = getattr(registration.delivery or registration.observer, "close", None)
+        close = getattr(registration.told, "close", None)
         if callable(close):
             try:
                 close()

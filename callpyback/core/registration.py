@@ -154,6 +154,11 @@ class Registration:
         return self._observer if self._weak_observer is None else self._weak_observer()
 
     @property
+    def told(self) -> Any:
+        """What is told: the observer, or what delivers to it in the background, which closes it too."""
+        return self.observer if self.delivery is None else self.delivery
+
+    @property
     def clock(self) -> Callable[[], float]:
         """The decorator's monotonic clock."""
         return self._ward.clock

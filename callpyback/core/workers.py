@@ -143,18 +143,16 @@ def _deepen() -> None:
 
 def _end_process(error: BaseException | None) -> None:
     """End a child that was forked inside a function with a deadline: whoever waits for the function is the parent."""
-    code = 0
+    code = 0 if error is None else 1
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if not isinstance(error.code, int | None):
+            print(error.code, file=sys.stderr)  # noqa: T201 - as Python does
+    elif error is not None:
+        traceback.print_exception(error)
     else:
-        if error is not None:
-            traceback.print_exception(error)
-            code = 1
-        log(
-            logging.ERROR,
-            "process %d was forked inside a function with max_execution_time and ends with it",
-            os.getpid(),
-        )
+        message = "process %d, forked inside a function with max_execution_time, ends with it"
+        log(logging.ERROR, message, os.getpid())
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()

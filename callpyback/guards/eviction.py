@@ -20,7 +20,8 @@ _REMEMBERED_USES: Final = 1024
 _BACKLOG: Final = 16
 """From so many changes on, whoever adds one lets the thread that applies them have its turn."""
 
-_BREATH: Final = 1e-4  # seconds; no time at all would not let another thread have the interpreter
+_BREATH: Final = 1e-5  # seconds, for each change; no time at all would not let another thread have the interpreter
+_LONGEST_BREATH: Final = 0.01
 
 
 class Eviction:
@@ -89,8 +90,9 @@ class Eviction:
         finally:
             if self._turn.get("of") is own:
                 del self._turn["of"]
-        if len(self.changes) > _BACKLOG:
-            time.sleep(_BREATH)
+        waiting = len(self.changes)
+        if waiting > _BACKLOG:
+            time.sleep(min(waiting * _BREATH, _LONGEST_BREATH))
         return False
 
     def begin_anew(self) -> None:
