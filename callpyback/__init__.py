@@ -40,6 +40,14 @@ if TYPE_CHECKING:
     from callpyback.guards.rate_limit import RateLimitObserver
     from callpyback.handlers.builder import ErrorHandlerBuilder
     from callpyback.handlers.chain import ErrorHandlerChain
+    from callpyback.handlers.chains import (
+        create_robust_error_chain,
+        create_simple_error_chain,
+        create_standard_error_chain,
+        create_user_friendly_error_chain,
+        create_validation_error_chain,
+    )
+    from callpyback.handlers.handler import Handler
     from callpyback.handlers.retry import Retry
     from callpyback.observers.base import BaseObserver
     from callpyback.observers.callback import (
@@ -92,6 +100,7 @@ __all__ = [
     "FunctionHandle",
     "FunctionKind",
     "FunctionSignature",
+    "Handler",
     "LoggingObserver",
     "MetricsObserver",
     "MockTimeSource",
@@ -115,6 +124,11 @@ __all__ = [
     "VariableExtractor",
     "Wait",
     "create_callback_observer",
+    "create_robust_error_chain",
+    "create_simple_error_chain",
+    "create_standard_error_chain",
+    "create_user_friendly_error_chain",
+    "create_validation_error_chain",
     "factory",
     "handle",
     "late_jobs",
@@ -158,6 +172,14 @@ _MODULES = {
     "guards.rate_limit": ("RateLimitObserver",),
     "handlers.builder": ("ErrorHandlerBuilder",),
     "handlers.chain": ("ErrorHandlerChain",),
+    "handlers.chains": (
+        "create_robust_error_chain",
+        "create_simple_error_chain",
+        "create_standard_error_chain",
+        "create_user_friendly_error_chain",
+        "create_validation_error_chain",
+    ),
+    "handlers.handler": ("Handler",),
     "handlers.retry": ("Retry",),
     "observers.base": ("BaseObserver",),
     "observers.callback": (

@@ -161,6 +161,32 @@ def test_a_result_computed_from_what_was_there_before_a_clear_is_not_kept():
         assert read(change) == "new"
 
 
+@pytest.mark.parametrize("moment", range(14))
+def test_a_result_is_not_kept_if_a_clear_comes_at_whatever_moment_after_its_body(moment):
+    cache, source, moments = CacheObserver(), ["old"], []
+
+    class Argument:
+        def __eq__(self, other):
+            return isinstance(other, Argument)
+
+        def __hash__(self):
+            moments.append(None)
+            if len(moments) == moment:
+                source[0] = "new"
+                cache.clear()
+            return 1
+
+    @CallPyBack([cache])
+    def read(argument):
+        return source[0]
+
+    read(Argument())
+    if len(moments) >= moment > 0:
+        assert read(Argument()) == "new"
+    else:
+        assert read(Argument()) == "old"
+
+
 def test_reset_starts_the_numbers_anew_and_keeps_the_settings():
     clock, cache = MockTimeSource(), CacheObserver(ttl_seconds=60, maxsize=2)
     function, _ = cached_body(cache, time_source=clock)

@@ -1,1 +1,47 @@
-"""Observers that steer: they refuse a call or answer it before its body runs."""
+"""Observers that steer: they refuse a call or answer it before its body runs. Each is imported when it is first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from callpyback.guards.base import GuardObserver
+    from callpyback.guards.cache import CacheObserver
+    from callpyback.guards.circuit_board import CircuitChange, CircuitState
+    from callpyback.guards.circuit_breaker import CircuitBreakerObserver
+    from callpyback.guards.concurrency_limit import ConcurrencyLimitObserver
+    from callpyback.guards.rate_limit import RateLimitObserver
+
+__all__ = [
+    "CacheObserver",
+    "CircuitBreakerObserver",
+    "CircuitChange",
+    "CircuitState",
+    "ConcurrencyLimitObserver",
+    "GuardObserver",
+    "RateLimitObserver",
+]
+
+_HOMES = {
+    "CacheObserver": "cache",
+    "CircuitBreakerObserver": "circuit_breaker",
+    "CircuitChange": "circuit_board",
+    "CircuitState": "circuit_board",
+    "ConcurrencyLimitObserver": "concurrency_limit",
+    "GuardObserver": "base",
+    "RateLimitObserver": "rate_limit",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

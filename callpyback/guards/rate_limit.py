@@ -138,9 +138,8 @@ class RateLimitObserver(GuardObserver):
 
     What was used stays used in a forked child, which from then on counts by itself. A pickled observer starts anew.
 
-    The library `limits` is not used underneath: on the machine on which this was written a hit took it 4 us, twenty
-    times as long as this guard, and it goes by the wall clock. The class `MovingWindow` is the place for a limit that
-    several processes share.
+    The library `limits` is not used underneath: a hit takes it 4 us, more than ten times what this guard takes, and its
+    window goes by the wall clock. The class `MovingWindow` is the place for a limit that several processes share.
 
     Args:
         max_calls: The greatest number of calls in a period; 60 if it is not given.

@@ -55,7 +55,7 @@ class ErrorHandlerBuilder:
         self._chain = ErrorHandlerChain((self._chain, handler))
         return self
 
-    def add_timeout_handler(self, *, default_return: Any = NO_VALUE) -> Self:
+    def add_timeout_handler(self, default_return: Any = NO_VALUE) -> Self:
         """Add a `TimeoutErrorHandler`."""
         return self.add_handler(TimeoutErrorHandler(default_return=default_return))
 
@@ -71,8 +71,8 @@ class ErrorHandlerBuilder:
 
     def add_network_handler(
         self,
-        *,
         retry_count: int = 2,
+        *,
         default_return: Any = NO_VALUE,
         wait: Any = None,
         timeout: float | None = None,

@@ -13,11 +13,19 @@ from functools import cached_property, partial
 from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, assert_type, overload
 
 from callpyback import (
+    BackgroundObserver,
     BaseObserver,
+    BatchingObserver,
+    BindableGuard,
     BindableObserver,
+    CacheObserver,
     CallPyBack,
     CallVetoed,
+    CircuitBreakerObserver,
+    ConcurrencyLimitObserver,
     ErrorHandler,
+    ErrorHandlerBuilder,
+    ErrorHandlerChain,
     ExecutionContext,
     ExecutionFailure,
     ExecutionResult,
@@ -26,17 +34,23 @@ from callpyback import (
     FunctionSignature,
     MetricsObserver,
     MockTimeSource,
+    Notice,
     Observer,
     Outcome,
+    RateLimitObserver,
+    Retry,
     StateMachine,
     StopProcessing,
     SystemTimeSource,
     TimeSource,
+    Wait,
     factory,
     handle,
     on_call,
+    on_retry,
     on_success,
 )
+from callpyback.handlers import DefaultErrorHandler, Handler, NetworkErrorHandler
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -417,3 +431,71 @@ def passed_on(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
 
 
 assert_type(passed_on(coroutine)(1), Awaitable[str])
+
+
+# Steering
+
+
+def tenant(arguments: dict[str, Any]) -> str:
+    return str(arguments["tenant"])
+
+
+chain: ErrorHandlerChain = (
+    ErrorHandlerBuilder()
+    .add_timeout_handler(default_return="late")
+    .add_validation_handler(reraise=True)
+    .add_network_handler(retry_count=3)
+    .add_business_logic_handler({KeyError: "unknown"})
+    .add_default_handler(None)
+    .build()
+)
+either: ErrorHandlerChain = Handler(KeyError, value=0) | NetworkErrorHandler() | DefaultErrorHandler()
+as_handler: ErrorHandler = chain
+cache = CacheObserver(ttl_seconds=60, maxsize=128, key=tenant)
+later = BackgroundObserver(Counting(), max_queue=100, overflow="drop_newest")
+batches = BatchingObserver(print, batch_size=10, flush_interval=1.0)
+steered = CallPyBack(
+    [
+        cache,
+        RateLimitObserver(10, 1.0, key=tenant),
+        CircuitBreakerObserver(failure_threshold=3, on=(OSError, TimeoutError)),
+        ConcurrencyLimitObserver(4, wait=0.5),
+        later,
+        batches,
+        on_retry(print),
+    ],
+    retry=Retry(attempts=3, on=ConnectionError, wait=lambda attempt: 0.1 * attempt),
+    error_handler=chain,
+    max_execution_time=2.5,
+    enable_async_observers=True,
+)
+
+
+@steered
+async def steered_coroutine(tenant: str) -> bytes:
+    return tenant.encode()
+
+
+async def awaiting_steered() -> None:
+    assert_type(await steered_coroutine("ann"), bytes)
+
+
+class OneAtATime:
+    """A guard that needs no context."""
+
+    priority = 50
+    guard = True
+    notices = frozenset({Notice.RETRY})
+
+    def bind_guard(
+        self, function_signature: FunctionSignature, clock: Callable[[], float]
+    ) -> tuple[Callable[[tuple[Any, ...], dict[str, Any]], Any], None]:
+        def admit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Wait | None:
+            return None
+
+        return admit, None
+
+
+guarding: BindableGuard = OneAtATime()
+assert_type(steered.flush(1.0), bool)
+assert_type(later.flush(timeout=1.0), bool)
