@@ -33,11 +33,10 @@ from callpyback import (
 )
 from callpyback.core.waiting import Wait
 from callpyback.errors import ConcurrencyLimitExceeded
-from callpyback.guards import concurrency_limit, slots
+from callpyback.guards import concurrency_limit
 from callpyback.guards.circuit_breaker import CircuitBreakerObserver
 from callpyback.guards.concurrency_limit import ConcurrencyLimitObserver
 from callpyback.guards.rate_limit import RateLimitObserver
-from callpyback.guards.slots import Slots
 from kinds import Kind, drive, ended, pause
 from test_concurrency import hurried, in_threads
 from watching import run_python
@@ -98,9 +97,8 @@ class Held:
         self.end()
 
 
-@pytest.mark.parametrize("module", [concurrency_limit, slots])
-def test_examples(module):
-    assert doctest.testmod(module).failed == 0
+def test_examples():
+    assert doctest.testmod(concurrency_limit).failed == 0
 
 
 # What is refused
@@ -344,24 +342,6 @@ def test_a_slot_that_its_holder_loses_is_made_anew():
     for slot in slots:
         end(0.0, None, None, None, slot)
     assert numbers(limit, "running", "max_running") == (0, 2)
-
-
-def test_a_lost_slot_goes_to_who_waits():
-    pool, woken = Slots(1, set()), []
-    lost = pool.take()
-    place = pool.queue(lambda: woken.append(1))
-    assert not woken
-    del lost
-    assert woken == [1]
-    assert pool.leave(place) is not None
-
-
-def test_a_slot_given_back_twice_is_one_slot():
-    pool = Slots(1, set())
-    slot = pool.take()
-    slot.give_back()
-    slot.give_back()
-    assert [pool.take(), pool.take()] == [slot, None]
 
 
 # Exactness
@@ -682,40 +662,6 @@ def test_a_slot_given_to_a_task_that_is_just_being_cancelled_goes_on_to_the_next
     assert numbers(limit, "running", "waiting", "admitted") == (0, 0, 1 + waiting)
 
 
-def test_a_slot_given_to_a_thread_whose_time_is_just_up_is_taken_or_goes_on():
-    pool, woken = Slots(1, set()), []
-    slot = pool.take()
-    late, next_one = (pool.queue(lambda name=name: woken.append(name)) for name in ("late", "next"))
-    slot.give_back()
-    assert woken == ["late"]
-    given = pool.leave(late)  # its time was up before it was woken
-    assert given is slot
-    given.give_back()
-    assert woken == ["late", "next"]
-    assert pool.leave(next_one) is slot
-
-
-def test_who_has_left_is_given_nothing():
-    pool, woken = Slots(1, set()), []
-    slot = pool.take()
-    left, staying = (pool.queue(lambda name=name: woken.append(name)) for name in ("left", "staying"))
-    assert pool.leave(left) is None
-    assert pool.waiting == 1
-    slot.give_back()
-    assert woken == ["staying"]
-    assert not left.give(slot)
-    assert pool.leave(staying) is slot
-
-
-def test_one_that_queues_while_a_slot_comes_free_is_given_it_at_once():
-    pool, woken = Slots(1, set()), []
-    slot = pool.take()
-    slot.give_back()  # between the look for a free slot and the queueing
-    place = pool.queue(lambda: woken.append(1))
-    assert woken == [1]
-    assert pool.leave(place) is slot
-
-
 def test_tasks_of_a_loop_that_is_gone_keep_nothing_from_others():
     limit = ConcurrencyLimitObserver(1, LONG)
     admit, end = limit.bind_guard(FunctionSignature("f"), lambda: 0.0)
@@ -864,19 +810,6 @@ def test_a_function_that_is_gone_takes_its_limit_with_it():
     gc.collect()
     assert limited() is None
     assert limit.get_metrics()["functions"] == {}
-
-
-def test_slots_are_freed_without_the_garbage_collector():
-    pool = Slots(3, set())
-    slot = pool.take()
-    slot.give_back()
-    gone = [weakref.ref(pool), weakref.ref(slot)]
-    gc.disable()
-    try:
-        del pool, slot
-        assert [reference() for reference in gone] == [None, None]
-    finally:
-        gc.enable()
 
 
 def test_the_numbers_of_each_function_and_their_sums():

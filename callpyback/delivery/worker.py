@@ -83,11 +83,11 @@ class Worker:
         self._working = threading.Lock()
 
     def wake(self) -> bool:
-        """Have the worker look at its queue and flags; return False if it has no thread and none can be started."""
+        """Have the worker look at its queue and flags; return False if it has no thread and gets none."""
         if self.is_alive:
             self._drive.ring()
             return True
-        return self._start()
+        return not (self.has_ended and self.queue.is_closed) and self._start()
 
     def stop(self, *, closes: bool) -> bool:
         """Have it deliver the rest and end; return whether it has, or gets, a thread to do so.
@@ -163,10 +163,12 @@ class Worker:
             self.queue.forget_inherited()
             self._run()
         finally:
+            # The order matters: whoever sees it dead sees that it has ended, and can start another.
             self.has_ended = self._is_stopping or self.is_retired
-            self.is_alive, self.ident = False, None
             self.queue.ring_at = 1
+            self.ident = None
             self._working.release()
+            self.is_alive = False
             for waiter in tuple(self._waiters):
                 self._notify(waiter)
 

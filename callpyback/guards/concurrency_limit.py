@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import threading
-from _thread import allocate_lock
 from typing import TYPE_CHECKING, Any
 
 from callpyback.core.configuration import checked_count, checked_seconds, refuse
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.functions import full_name
 from callpyback.core.safe_repr import safe_repr
-from callpyback.core.waiting import Wait, call_later, is_time_frozen, running_loop, running_trio
 from callpyback.errors import ConcurrencyLimitExceeded
 from callpyback.guards.base import GuardObserver, Key
 from callpyback.guards.keyed import KeyedStates
+from callpyback.guards.slot_wait import SlotWait
 from callpyback.guards.slots import Slot, Slots
 from callpyback.guards.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
+from functools import partial
 
     from callpyback.core.functions import FunctionSignature
     from callpyback.core.state_machine import Outcome
-    from callpyback.guards.slots import Place
 
 
 class _LimitedFunction:
@@ -48,11 +47,11 @@ class _LimitedFunction:
     def _all_slots(self) -> list[Slots]:
         return [self._slots]
 
-    def admit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Slot | Wait:  # noqa: ARG002 - as guards are asked
+    def admit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Slot | SlotWait:  # noqa: ARG002 - as guards are asked
         """Return the slot of a call, or let it wait for one."""
         slot = self._slots.take()
         if slot is None:
-            return self.wait_for(self._slots)
+            return self._wait_for(self._slots)
         next(self._admitted)
         return slot
 
@@ -63,23 +62,19 @@ class _LimitedFunction:
         if token is not None:
             token.give_back()
 
-    def wait_for(self, slots: Slots, where: str = "") -> Wait:
+    def _wait_for(self, slots: Slots, where: str = "") -> SlotWait:
         """Return how a call waits for a slot; refuse it if it is not to wait."""
         if not self._wait:
-            raise self.refusal(where)
-        return _Waiting(self, slots, self._wait, where)
+            raise self._refusal(where)
+        return SlotWait(
+            slots, self._wait, admitted=partial(next, self._admitted), refusal=partial(self._refusal, where)
+        )
 
-    def refusal(self, where: str) -> ConcurrencyLimitExceeded:
-        """Return the error of a refused call, and count it."""
+    def _refusal(self, where: str) -> ConcurrencyLimitExceeded:
         next(self._refused)
         calls = "1 call" if self._limit == 1 else f"{self._limit} calls"
         waited = f", and none ended within {self._wait:g} s" if self._wait else ""
         return ConcurrencyLimitExceeded(f"{self._function} is limited to {calls} at a time{where}{waited}")
-
-    def admitted(self, slot: Slot) -> Slot:
-        """Count a call that has waited."""
-        next(self._admitted)
-        return slot
 
     def get_metrics(self) -> dict[str, Any]:
         """Return the counts, as of now."""
@@ -118,98 +113,16 @@ class _LimitedByKey(_LimitedFunction):
     def _all_slots(self) -> list[Slots]:
         return self._keyed.states()
 
-    def admit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Slot | Wait:
+    def admit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Slot | SlotWait:
         """Return the slot of a call, or let it wait for one."""
         # Nothing to `keep`: slots matter only while somebody holds one or waits, and those hold them all.
         key = self._key_of(args, kwargs)
         slots = self._keyed.of(key)
         slot = slots.take()
         if slot is None:
-            return self.wait_for(slots, f" for each key, and this one is {safe_repr(key)}")
+            return self._wait_for(slots, f" for each key, and this one is {safe_repr(key)}")
         next(self._admitted)
         return slot
-
-
-class _Waiting(Wait):
-    """Waits for a slot, first come, first served."""
-
-    __slots__ = ("_limited", "_seconds", "_slots", "_where")
-
-    def __init__(self, limited: _LimitedFunction, slots: Slots, seconds: float, where: str) -> None:
-        self._limited = limited
-        self._slots = slots
-        self._seconds = seconds
-        self._where = where
-
-    def block(self) -> Slot:
-        """Wait in this thread."""
-        woken = allocate_lock()
-        woken.acquire()
-        place = self._slots.queue(woken.release)
-        try:
-            woken.acquire(timeout=self._seconds)
-        except BaseException:  # Ctrl-C
-            self._pass_on(place)
-            raise
-        return self._left(place)
-
-    async def wait(self) -> Slot:
-        """Wait in this task; a coroutine that is driven by hand blocks its thread."""
-        loop = running_loop()
-        if loop is not None:
-            return await self._wait_in_asyncio(loop)
-        trio = running_trio()
-        return self.block() if trio is None else await self._wait_in_trio(trio)
-
-    async def _wait_in_asyncio(self, loop: Any) -> Slot:
-        woken = loop.create_future()
-
-        def wake() -> None:
-            if not woken.done():
-                woken.set_result(None)
-
-        place = self._slots.queue(lambda: loop.call_soon_threadsafe(wake))
-        try:
-            alarm = call_later(loop, self._seconds, wake)
-            try:
-                await woken
-            finally:
-                alarm.cancel()
-        except BaseException:
-            self._pass_on(place)
-            raise
-        return self._left(place)
-
-    async def _wait_in_trio(self, trio: Any) -> Slot:
-        woken, loop = trio.Event(), _TrioLoop(trio.lowlevel.current_trio_token())
-        place = self._slots.queue(lambda: loop.call_soon_threadsafe(woken.set))
-        try:
-            if is_time_frozen():  # then trio's timers do not ring either
-                call_later(loop, self._seconds, woken.set)
-            with trio.move_on_after(self._seconds):
-                await woken.wait()
-        except BaseException:
-            self._pass_on(place)
-            raise
-        return self._left(place)
-
-    def _pass_on(self, place: Place) -> None:
-        slot = self._slots.leave(place)
-        if slot is not None:
-            slot.give_back()
-
-    def _left(self, place: Place) -> Slot:
-        slot = self._slots.leave(place)
-        if slot is None:
-            raise self._limited.refusal(self._where)
-        return self._limited.admitted(slot)
-
-
-class _TrioLoop:
-    """Trio, as far as it is asked to do what an event loop of asyncio does."""
-
-    def __init__(self, token: Any) -> None:
-        self.call_soon_threadsafe = token.run_sync_soon
 
 
 class ConcurrencyLimitObserver(GuardObserver):
