@@ -32,7 +32,7 @@ class Deadline:
     def __init__(self, signature: FunctionSignature, limit: float, source: Any) -> None:
         self._name = signature.qualname
         self.limit = limit
-        later = getattr(source, "call_later", None)
+        later: Any = getattr(source, "call_later", None)
         self.call_later: Callable[[float, Callable[[], object]], Cancellable] | None = (
             later if callable(later) else None
         )

@@ -169,6 +169,7 @@ class Sleeper:
     """
 
     def __init__(self, source: TimeSource | None) -> None:
-        block, wait = getattr(source, "sleep", None), getattr(source, "sleep_async", None)
+        block: Any = getattr(source, "sleep", None)
+        wait: Any = getattr(source, "sleep_async", None)
         self.block: Callable[[float], object] = block if callable(block) else time.sleep
         self.wait: Callable[[float], Awaitable[object]] = wait if callable(wait) else slept

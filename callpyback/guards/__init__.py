@@ -1,4 +1,4 @@
-"""Observers that steer: they refuse a call or answer it before its body runs. Each is imported when it is first used."""
+"""Observers that steer: they refuse a call or answer it before its body runs. Imported when they are first used."""
 
 from __future__ import annotations
 

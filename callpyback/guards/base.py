@@ -99,7 +99,13 @@ def _undivided(_args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
 
 
 def _keyed_with_instance(key: Key, arguments: dict[str, Any], instance: object | None) -> Hashable:
-    return key(arguments, instance=instance)
+    found = key(arguments, instance=instance)
+    if found is not instance:
+        return found
+    try:
+        return weakref.ref(instance)  # the same for the same object: the state does not keep it alive
+    except TypeError:
+        return found
 
 
 def _checked_key(key: Any) -> Key | None:

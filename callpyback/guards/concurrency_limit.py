@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from callpyback.core.configuration import checked_count, checked_seconds, refuse
@@ -18,7 +19,6 @@ from callpyback.guards.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
-from functools import partial
 
     from callpyback.core.functions import FunctionSignature
     from callpyback.core.state_machine import Outcome
