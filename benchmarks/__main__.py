@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from benchmarks import (
+    background,
     built_ins,
     callbacks,
     captured_locals,
@@ -37,6 +38,7 @@ BENCHMARKS: dict[str, ModuleType] = {
         failures,
         captured_locals,
         guards,
+        background,
         other_libraries,
         imports,
         resident_memory,

@@ -21,6 +21,7 @@ NAMES = [
     "failures",
     "captured_locals",
     "guards",
+    "background",
     "other_libraries",
     "imports",
     "resident_memory",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import doctest
 import gc
 import json
 import math
@@ -33,7 +32,6 @@ from callpyback import (
 )
 from callpyback.core.waiting import Wait
 from callpyback.errors import ConcurrencyLimitExceeded
-from callpyback.guards import concurrency_limit
 from callpyback.guards.circuit_breaker import CircuitBreakerObserver
 from callpyback.guards.concurrency_limit import ConcurrencyLimitObserver
 from callpyback.guards.rate_limit import RateLimitObserver
@@ -95,10 +93,6 @@ class Held:
 
     def __exit__(self, *_):
         self.end()
-
-
-def test_examples():
-    assert doctest.testmod(concurrency_limit).failed == 0
 
 
 # What is refused

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import gc
 import logging
 import sys
@@ -10,7 +9,6 @@ import weakref
 
 import pytest
 
-from callpyback.guards import keyed as module
 from callpyback.guards.keyed import KeyedStates
 from test_concurrency import hurried, in_threads
 
@@ -33,10 +31,6 @@ def use(states, key, thing=1):
     state.added.append(thing)
     states.keep(key, state)
     return state
-
-
-def test_examples():
-    assert doctest.testmod(module).failed == 0
 
 
 def test_each_key_has_a_state_of_its_own():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import itertools
 import math
 import threading
@@ -10,7 +9,6 @@ import threading
 import pytest
 
 from callpyback import MockTimeSource
-from callpyback.guards import moving_window as module
 from callpyback.guards.moving_window import MovingWindow
 from test_concurrency import hurried, in_threads
 
@@ -19,10 +17,6 @@ __all__ = ["hurried"]
 
 def waits(*answers):
     return [wait for wait in answers if wait is not None]
-
-
-def test_examples():
-    assert doctest.testmod(module).failed == 0
 
 
 @pytest.mark.usefixtures("hurried")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import doctest
 import gc
 import itertools
 import json
@@ -30,7 +29,6 @@ from callpyback import (
     on_call,
 )
 from callpyback.errors import RateLimitExceeded
-from callpyback.guards import rate_limit, tally
 from callpyback.guards.rate_limit import RateLimitObserver
 from kinds import Witness, drive, ended
 from test_concurrency import hurried, in_threads
@@ -75,11 +73,6 @@ def admitted_of(outcomes):
         if outcome is not None and not isinstance(outcome, RateLimitExceeded):
             raise outcome
     return sum(outcome is None for outcome in outcomes)
-
-
-@pytest.mark.parametrize("module", [rate_limit, tally])
-def test_examples(module):
-    assert doctest.testmod(module).failed == 0
 
 
 # What is refused

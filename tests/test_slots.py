@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import doctest
 import gc
 import weakref
 
-from callpyback.guards import slots as module
 from callpyback.guards.slots import Slots
-
-
-def test_examples():
-    assert doctest.testmod(module).failed == 0
 
 
 def test_a_lost_slot_goes_to_who_waits():
