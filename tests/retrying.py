@@ -7,6 +7,7 @@ from typing import Any
 
 from callpyback import ExecutionState, MockTimeSource, Retry, on_retry
 from kinds import KINDS, Forgetful, Kind, Witness
+from kinds import _passed_on as passed_on
 
 
 class BodyError(Exception):
@@ -46,25 +47,23 @@ class WaitingClock(MockTimeSource):
         super().sleep(seconds)
 
 
-def make(kind: Kind, body: Callable[..., Any], decorator: Callable[[Any], Any] = lambda function: function) -> Any:
+_GENERATOR = "def function({parameters}):\n    value = body({passed})\n    yield value\n"
+_SOURCES = {"generator": _GENERATOR + "    return value", "async generator": "async " + _GENERATOR}
+
+
+def make(
+    kind: Kind,
+    body: Callable[..., Any],
+    decorator: Callable[[Any], Any] = lambda function: function,
+    parameters: str = "*args, **kwargs",
+) -> Any:
     """Return a function as `kind.make` does, but of generators one that runs the body before it yields."""
-    if kind.name == "generator":
-
-        @decorator
-        def generator(*args, **kwargs):
-            value = body(*args, **kwargs)
-            yield value
-            return value
-
-        return generator
-    if kind.name == "async generator":
-
-        @decorator
-        async def async_generator(*args, **kwargs):
-            yield body(*args, **kwargs)
-
-        return async_generator
-    return kind.make(body, decorator)
+    if not kind.is_generator:
+        return kind.make(body, decorator, parameters)
+    source = _SOURCES[kind.name].format(parameters=parameters, passed=passed_on(parameters, {}))
+    namespace = {"body": body, "__name__": __name__}
+    exec(compile(source, "<function under test>", "exec", dont_inherit=True), namespace)
+    return decorator(namespace["function"])
 
 
 def repeating(wait: Any = 0, attempts: int = 3, on: Any = BodyError) -> Retry:

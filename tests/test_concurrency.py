@@ -4,15 +4,13 @@ Cases of the concurrency list that are tested elsewhere: C04, C40 in test_config
 test_reentrancy; C20, C25, C28 and T28, T30 in test_processes; C23 in test_forks; C36 to C38 in the tests of captured
 locals; C42 in properties/test_no_bleed. Cases without a test, and why:
 
-* C17, C21, C22, C26, C27: background delivery, which this version does not have. Nothing is queued, so nothing is lost
-  or sent twice at a fork, at exit or at SIGTERM, whose handling is the program's alone.
-* C18: no tasks are started; async observers are awaited in the caller's task.
-* C29 to C33: `max_execution_time` is refused in this version.
+* C17, C18, C20 to C23 and C26 to C28 for background delivery: tests/test_background.py, test_delivery_*.py.
+* C29 to C33: tests/test_deadlines.py and test_deadline_processes.py.
+* C39, C41, C43: tests/test_circuit_breaker.py, test_rate_limit.py, test_cache_single_flight.py.
 * C34: the guard against re-entrancy goes by the thread; of greenlets that switch inside an observer, the others run
   unobserved meanwhile, unless gevent has patched the threads, which gives each its own identity.
 * C35: free-threaded builds start with 3.13t, which is not among the tested Pythons; counts rely on `list.append` and
   `list.remove`, which are atomic there too.
-* C39, C41, C43: circuit breaker, rate limit and cache are guards, which come later.
 """
 
 from __future__ import annotations

@@ -177,6 +177,21 @@ def test_each_key_has_its_own_limit(kind, source):
     assert numbers(limit, "running", "admitted", "refused", "max_running") == (0, 4, 2, 1)
 
 
+def test_each_instance_may_have_its_own_limit():
+    class Client:
+        @CallPyBack([ConcurrencyLimitObserver(1, key=lambda arguments, instance: instance)])
+        def send(self, other):
+            return other and other.send(None)
+
+        def __repr__(self):
+            return "<the client>"
+
+    client = Client()
+    assert client.send(Client()) is None
+    with pytest.raises(ConcurrencyLimitExceeded, match="this one is <the client>"):
+        client.send(client)
+
+
 def test_a_failing_key_lets_the_call_go_on_and_a_critical_limit_refuses(kind):
     decorated = kind.make(lambda: "done", CallPyBack([ConcurrencyLimitObserver(1, key=lambda arguments: [])]))
     assert kind.call(decorated) == "done"

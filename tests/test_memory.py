@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from callpyback import (
     on_failure,
     on_retry,
 )
+from callpyback.handlers import Handler
 from kinds import BoundWitness, Forgetful, Witness, drive
 from retrying import WAYS, Flaky, WaitingClock, make, repeating
 
@@ -373,25 +375,66 @@ def test_a_call_that_ends_between_two_attempts_frees_everything_and_keeps_no_fra
 
 
 def test_no_cycles_are_left_by_attempts(kind, retried):
-    decorator = CallPyBack(**retried)
+    decorator, body = CallPyBack(**retried), Flaky()
+    function = make(kind, body, decorator)
 
     def call_often(times: int) -> None:
         for number in range(times):
-            kind.ended(make_once(number % 4))
+            body.errors = [BodyError(attempt) for attempt in range(number % 4)]
+            kind.ended(function)
             forget_contexts(decorator)
-
-    body = Flaky()
-    function = make(kind, body, decorator)
-
-    def make_once(failures: int):
-        body.errors = [BodyError(number) for number in range(failures)]
-        return function
 
     call_often(20)
     gc.collect()
     gc.disable()
     try:
         call_often(200)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+class Raising:
+    """Raises where it is asked about an error."""
+
+    def handle_error(self, error, context):
+        raise LookupError
+
+    def next_wait(self, error, attempt, elapsed):
+        raise LookupError
+
+
+def raise_from(error):
+    raise LookupError from error
+
+
+INSTEAD = {
+    "handler": lambda: {"error_handler": Raising()},
+    "chain": lambda: {"error_handler": Handler(answer=raise_from)},
+    "retry": lambda: {"retry": Raising()},
+    "handler after retries": lambda: {"retry": repeating(on=BodyError, attempts=2), "error_handler": Raising()},
+    "another clock": lambda: {"error_handler": Raising(), "time_source": MockTimeSource()},
+}
+
+
+@pytest.mark.parametrize("instead", INSTEAD.values(), ids=INSTEAD)
+def test_an_error_that_takes_the_place_of_the_bodys_leaves_no_cycle(kind, instead):
+    freed = []
+
+    def body(argument):
+        held = Held()
+        freed.extend([weakref.ref(argument), weakref.ref(held)])
+        raise BodyError(len(freed))
+
+    function = make(kind, body, CallPyBack(**instead()))
+    kind.ended(function, Held())
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            with contextlib.suppress(LookupError):
+                kind.call(function, Held())
+        assert {reference() for reference in freed} == {None}
         assert gc.collect() == 0
     finally:
         gc.enable()

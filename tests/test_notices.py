@@ -145,7 +145,7 @@ class TestContexts:
         told_of(counting, clock=clock)
         assert counting.retries == 2
 
-    @pytest.mark.parametrize("notices", [RETRY, [RETRY], {RETRY}, iter([RETRY]), (RETRY, RETRY)], ids=str)
+    @pytest.mark.parametrize("notices", [RETRY, [RETRY], {RETRY}, iter([RETRY]), (RETRY, RETRY)])
     def test_notices_are_one_or_several(self, notices):
         witness = Witness(S.COMPLETED, notices=notices)
         told_of(witness)

@@ -12,6 +12,7 @@ import math
 import pickle
 import threading
 import tracemalloc
+import weakref
 from collections import defaultdict
 
 import freezegun
@@ -293,6 +294,26 @@ def test_a_key_may_be_the_instance_of_a_method():
     one, other = Client(), Client()
     assert (one.send(), other.send()) == ("sent", "sent")
     assert isinstance(ended(one.send).exception, RateLimitExceeded)
+
+
+def test_a_key_that_is_the_instance_does_not_keep_it_alive_and_is_shown_in_the_refusal():  # M06
+    class Client:
+        @CallPyBack([RateLimitObserver(1, YEAR, key=lambda arguments, instance: instance)])
+        def send(self):
+            return "sent"
+
+        def __repr__(self):
+            return "<the client>"
+
+    one, other = Client(), Client()
+    assert (one.send(), other.send()) == ("sent", "sent")
+    with pytest.raises(RateLimitExceeded, match="this one is <the client>;"):
+        one.send()
+    gone = weakref.ref(one)
+    del one
+    gc.collect()
+    assert gone() is None
+    assert Client().send() == "sent"
 
 
 def test_the_limit_goes_on_when_other_observers_come_and_go(kind, source):

@@ -9,7 +9,7 @@ skip this module, with code that tells the same observers the same states in the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from callpyback.core.context import ExecutionContext, RetryNotice
 from callpyback.core.decisions import Again, Answered, Decision
@@ -117,15 +117,18 @@ def _after_failure(call: Call, error: Exception) -> Generator[Awaitable[Any], An
         try:
             decision = yield from _decided(call, policy.deciding(error, ExecutionContext(POST_FAILURE, call)))
         except BaseException as raised:  # noqa: BLE001 - what a handler raises goes to the caller
-            own = raised.args[0] if type(raised) is ObserverExit else raised
-            if own is not error:
-                call.problem = own
-                if is_own_cancellation(own):
+            # No local variable of this function may be left to hold it: its traceback may hold this frame.
+            if (raised.args[0] if type(raised) is ObserverExit else raised) is not error:
+                call.problem = raised.args[0] if type(raised) is ObserverExit else raised
+                if is_own_cancellation(call.problem):
                     return Outcome.CANCELLED, COMPLETED
         if call.interrupt is not None:  # met while an async handler was awaited
             return _of_interrupt(call.interrupt)
     terminal = COMPLETED if policy.expects(error) else ERROR
-    return _as_decided(call, error, decision, (failed, terminal))
+    try:
+        return _as_decided(call, error, decision, (failed, terminal))
+    finally:
+        decision = None
 
 
 def _decided(call: Call, deciding: Deciding) -> Generator[Awaitable[Any], Any, Decision]:
@@ -136,8 +139,9 @@ def _decided(call: Call, deciding: Deciding) -> Generator[Awaitable[Any], Any, D
         try:
             wanted = step(given)
         except StopIteration as stop:
-            decision: Decision = stop.value
-            return decision
+            return cast("Decision", stop.value)
+        finally:
+            given = None  # an exception's traceback may hold this frame
         step = deciding.send
         try:
             given = yield wanted

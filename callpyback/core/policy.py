@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from callpyback.core.decisions import Again, Answered, Deciding, Decision, Reraised
 from callpyback.core.functions import FunctionKind, kind_of
@@ -113,8 +113,11 @@ class ErrorPolicy:
             return None
         if self._handler is not None:
             decision: Decision = yield from asked(self._handler, error, context)
-            if decision is not None:
-                return decision
+            try:
+                if decision is not None:
+                    return decision
+            finally:
+                decision = None  # the traceback of an exception in it may hold this frame
         return Answered(self._default.get(), "default_return") if self._default.is_given else None
 
 
@@ -124,8 +127,7 @@ def asked(handler: Any, error: Exception, context: ExecutionContext) -> Deciding
     `handle_error` answers by what it returns, raises `error` itself to pass, or raises what goes to the caller.
     """
     if callable(getattr(handler, "decide", None)):
-        decision: Decision = yield from handler.decide(error, context)
-        return decision
+        return cast("Decision", (yield from handler.decide(error, context)))
     try:
         value = handler.handle_error(error, context)
         if kind_of(handler.handle_error) is FunctionKind.COROUTINE:

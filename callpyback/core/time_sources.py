@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -45,6 +46,7 @@ class MockTimeSource:
     def __init__(self, initial_time: float = 0.0) -> None:
         self._now = float(initial_time)
         self._alarms: list[Alarm] = []
+        self._lock = threading.Lock()
 
     def now(self) -> float:
         """Return the time set last, in seconds."""
@@ -63,7 +65,8 @@ class MockTimeSource:
         if not seconds >= 0:
             message = f"advance(seconds={seconds!r}) must not be negative; set_time() moves the clock back"
             raise ValueError(message)
-        self._now += seconds
+        with self._lock:
+            self._now += seconds
         self._ring()
 
     def set_time(self, seconds: float) -> None:
@@ -87,16 +90,25 @@ class MockTimeSource:
             An object with `cancel()`.
         """
         alarm = Alarm(self._now + seconds, callback)
-        self._alarms.append(alarm)
+        with self._lock:
+            self._alarms.append(alarm)
         self._ring()
         return alarm
 
     def _ring(self) -> None:
-        due = [alarm for alarm in self._alarms if alarm.is_cancelled or alarm.due <= self._now]
+        with self._lock:
+            due = [alarm for alarm in self._alarms if alarm.due <= self._now]
+            self._alarms = [alarm for alarm in self._alarms if not (alarm.is_cancelled or alarm in due)]
         for alarm in due:
-            self._alarms.remove(alarm)
             if not alarm.is_cancelled:
                 alarm.callback()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Alarms belong to calls under way here.
+        return {"_now": self._now}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["_now"])  # type: ignore[misc]
 
     def __repr__(self) -> str:
         return f"MockTimeSource(initial_time={self._now!r})"

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from callpyback.core.configuration import checked_count, checked_seconds, refuse
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.functions import full_name
-from callpyback.core.safe_repr import safe_repr
 from callpyback.errors import ConcurrencyLimitExceeded
 from callpyback.guards.base import GuardObserver, Key
-from callpyback.guards.keyed import KeyedStates
+from callpyback.guards.keyed import KeyedStates, shown_key
 from callpyback.guards.slot_wait import SlotWait
 from callpyback.guards.slots import Slot, Slots
 from callpyback.guards.tally import Tally
@@ -120,7 +119,7 @@ class _LimitedByKey(_LimitedFunction):
         slots = self._keyed.of(key)
         slot = slots.take()
         if slot is None:
-            return self._wait_for(slots, f" for each key, and this one is {safe_repr(key)}")
+            return self._wait_for(slots, f" for each key, and this one is {shown_key(key)}")
         next(self._admitted)
         return slot
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.reporting import log
+from callpyback.core.safe_repr import safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -163,3 +164,8 @@ class KeyedStates(Generic[S]):
         self._states[key] = state
         del self._leaving[key]
         return False
+
+
+def shown_key(key: Hashable) -> str:
+    """Return a key as bounded text; an instance that is held weakly as itself."""
+    return safe_repr(key() if isinstance(key, weakref.ref) else key)

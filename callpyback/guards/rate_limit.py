@@ -10,7 +10,7 @@ from callpyback.core.functions import full_name
 from callpyback.core.safe_repr import safe_repr
 from callpyback.errors import RateLimitExceeded
 from callpyback.guards.base import GuardObserver, Key
-from callpyback.guards.keyed import KeyedStates
+from callpyback.guards.keyed import KeyedStates, shown_key
 from callpyback.guards.moving_window import MovingWindow
 from callpyback.guards.tally import Tally
 
@@ -103,7 +103,7 @@ class _LimitedByKey(_LimitedFunction):
         key = self._key_of(args, kwargs)
         wait = self._take(key)
         if wait is not None:
-            raise self._refusal(wait, f" for each key, and this one is {safe_repr(key)}")
+            raise self._refusal(wait, f" for each key, and this one is {shown_key(key)}")
         next(self._admitted)
 
     def _take(self, key: Hashable) -> float | None:

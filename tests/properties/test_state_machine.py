@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from callpyback import (
     CallVetoed,
     ExecutionState,
     MockTimeSource,
+    Notice,
     Outcome,
     StateMachine,
     StateTransitionError,
@@ -23,16 +26,24 @@ from callpyback import (
     handle,
     on_completion,
     on_failure,
+    on_retry,
     on_success,
 )
 from callpyback.core.state_machine import PLAIN_STATES, TRANSITIONS
 from kinds import KINDS, Witness, drive, ended
+from retrying import make
 
-S = ExecutionState
+S, RETRY = ExecutionState, Notice.RETRY
 
 
 class Expected(Exception):
     pass
+
+
+class Repeatable(Expected):
+    """The body runs again after it, up to so many times."""
+
+    MOST_ATTEMPTS = 3
 
 
 class Unexpected(Exception):
@@ -48,10 +59,16 @@ class Script:
     """What is to happen in one call; every observer and the body read their part of it from the arguments."""
 
     decision: str = "none"
-    critical_at: S | None = None
-    failing_at: frozenset[S] = frozenset()
+    critical_at: S | Notice | None = None
+    critical_attempt: int = 1  # from this one on
+    failing_at: frozenset[S | Notice] = frozenset()
+    failures: int = 0  # so many attempts fail before the body does what follows
     body: str = "returns"
     nested: Script | None = None
+
+    def insists(self, step: S | Notice, attempt: int) -> bool:
+        """Whether the critical observer fails there."""
+        return self.critical_at is step and attempt >= self.critical_attempt
 
 
 BODIES = {
@@ -63,11 +80,14 @@ BODIES = {
 }
 
 states = st.sampled_from(ExecutionState)
+steps = st.sampled_from([*ExecutionState, RETRY])
 flat_scripts = st.builds(
     Script,
     decision=st.sampled_from(["none", "none", "none", "veto", "answer", "answer none", "stop telling"]),
-    critical_at=st.none() | states,
-    failing_at=st.just(frozenset()) | st.frozensets(states, max_size=3),
+    critical_at=st.none() | steps,
+    critical_attempt=st.integers(1, 3),
+    failing_at=st.just(frozenset()) | st.frozensets(steps, max_size=3),
+    failures=st.sampled_from([0, 0, 1, 2, 3]),
     body=st.sampled_from(["returns", "returns", *BODIES]),
 )
 scripts = st.builds(dataclasses.replace, flat_scripts, nested=st.none() | flat_scripts)
@@ -96,27 +116,40 @@ class Deciding:
 ANSWERS = {"answer": "the answer", "answer none": None}
 
 
+def step_of(context) -> S | Notice:
+    return context.state if context.notice is None else RETRY
+
+
 class Critical:
     priority = 4
     critical = True
+    notices = RETRY
 
     def __init__(self, states) -> None:
         self.states = states
 
     def update(self, context) -> None:
-        if context.arguments["script"].critical_at is context.state:
+        if context.arguments["script"].insists(step_of(context), context.attempt):
             raise Insisted(context.state)
 
 
 class Failing:
     priority = 3
+    notices = RETRY
 
     def __init__(self, states) -> None:
         self.states = states
 
     def update(self, context) -> None:
-        if context.state in context.arguments["script"].failing_at:
+        if step_of(context) in context.arguments["script"].failing_at:
             raise LookupError(context.state)
+
+
+class Repeating:
+    """Runs the body again after some of its errors."""
+
+    def next_wait(self, error, attempt, elapsed) -> float | None:
+        return 0.0 if isinstance(error, Repeatable) and attempt < Repeatable.MOST_ATTEMPTS else None
 
 
 class Guard:
@@ -144,40 +177,45 @@ class End:
 
 def refused_by_critical(script: Script) -> bool:
     """Whether the critical observer fails before the body, at a state that is reached."""
-    if script.critical_at is S.EXECUTING:
+    if script.insists(S.EXECUTING, 1):
         return script.decision not in ("veto", *ANSWERS)
-    return script.critical_at in (S.INITIALIZED, S.PRE_EXECUTION)
+    return script.insists(S.INITIALIZED, 1) or script.insists(S.PRE_EXECUTION, 1)
 
 
-def end_of(script: Script, *, handles: bool) -> End:
-    if script.critical_at is not S.INITIALIZED and script.decision == "veto":
+def end_of(script: Script, *, handles: bool, repeats: bool) -> End:
+    if not script.insists(S.INITIALIZED, 1) and script.decision == "veto":
         return End(Outcome.VETOED, S.ERROR, exception=CallVetoed)
     if refused_by_critical(script):
         return End(Outcome.VETOED, S.ERROR, exception=Insisted)
-    if script.decision not in ANSWERS and script.body != "returns":
-        return _end_of_failure(script, handles=handles)
     if script.decision in ANSWERS:
         end = End(Outcome.SUPPLIED, S.COMPLETED, ANSWERS[script.decision])
-    elif script.critical_at is S.POST_SUCCESS:
-        end = End(Outcome.FAILURE, S.ERROR, exception=Insisted)
-    else:
-        end = End(Outcome.SUCCESS, S.COMPLETED, "value")
-    if script.critical_at is S.COMPLETED:
-        end.exception = Insisted
-    return end
+        if script.insists(S.COMPLETED, 1):
+            end.exception = Insisted
+        return end
+    attempt = 1
+    while attempt <= script.failures:
+        if script.insists(S.POST_FAILURE, attempt) or not repeats or attempt == Repeatable.MOST_ATTEMPTS:
+            return _end_of_failure(script, Repeatable, attempt, handles=handles)
+        if script.insists(RETRY, attempt) or script.insists(S.EXECUTING, attempt + 1):
+            return End(Outcome.FAILURE, S.ERROR, exception=Repeatable)
+        attempt += 1
+    if script.body != "returns":
+        return _end_of_failure(script, BODIES[script.body], attempt, handles=handles)
+    if script.insists(S.POST_SUCCESS, attempt):
+        return End(Outcome.FAILURE, S.ERROR, exception=Insisted)
+    return End(Outcome.SUCCESS, S.COMPLETED, "value", Insisted if script.insists(S.COMPLETED, attempt) else None)
 
 
-def _end_of_failure(script: Script, *, handles: bool) -> End:
-    exception = BODIES[script.body]
+def _end_of_failure(script: Script, exception: type[BaseException], attempt: int, *, handles: bool) -> End:
     if exception is asyncio.CancelledError:
         return End(Outcome.CANCELLED, S.COMPLETED, exception=exception)
     if not issubclass(exception, Exception):
         return End(Outcome.ABORTED, S.ERROR, exception=exception)
-    if script.critical_at is S.POST_FAILURE or exception is Unexpected:
+    if script.insists(S.POST_FAILURE, attempt) or exception is Unexpected:
         return End(Outcome.FAILURE, S.ERROR, exception=exception)
     if not handles:
         return End(Outcome.FAILURE, S.COMPLETED, exception=exception)
-    return End(Outcome.HANDLED, S.COMPLETED, "default", Insisted if script.critical_at is S.COMPLETED else None)
+    return End(Outcome.HANDLED, S.COMPLETED, "default", Insisted if script.insists(S.COMPLETED, attempt) else None)
 
 
 def followers(state: S | None, asked: frozenset[S]) -> set[S]:
@@ -207,6 +245,15 @@ def assert_walk(told: list[S], asked: frozenset[S], end: End | None) -> None:
     else:
         assert terminals == []
         assert end.terminal in followers(at, asked)
+
+
+def assert_attempts(contexts) -> None:
+    """Attempts are counted in order, and each that is told to have failed is told so once."""
+    attempts = [context.attempt for context in contexts]
+    assert attempts == sorted(attempts)
+    for state in (S.EXECUTING, S.POST_FAILURE):
+        of_state = [context.attempt for context in contexts if context.state is state]
+        assert of_state == list(range(1, len(of_state) + 1))
 
 
 class Running:
@@ -256,12 +303,14 @@ class Calls(RuleBasedStateMachine):
         self.handles = handles
         self.ends: dict[int, End | None] = {}
         self.scripts: dict[int, Script] = {}
+        self.attempts: Counter[int] = Counter()
         self.running: list[Running] = []
         self.witnesses = [Witness(*states, priority=priority) for states, priority in witnessed]
         if with_all:
             self.witnesses.append(Witness(*ExecutionState, priority=-10))
         self.guard = Guard()
         self.functions = {}
+        self.prompt = {}  # generators whose body runs before they yield, so that it can be repeated
         for kind in KINDS:
             options = {"default_return": "default"} if handles and not kind.is_generator else {}
             decorator = CallPyBack(
@@ -273,15 +322,20 @@ class Calls(RuleBasedStateMachine):
                     *self.witnesses,
                 ],
                 exception_classes=(Expected,),
+                retry=Repeating(),
                 max_observer_failures=10**6,
                 time_source=clock,
                 **options,
             )
             self.functions[kind.name] = kind.make(self.body, decorator, parameters="*, number, script")
+            self.prompt[kind.name] = make(kind, self.body, decorator)
 
     def body(self, number: int, script: Script) -> Any:
+        self.attempts[number] += 1
         if script.nested is not None:
-            self.call(KINDS[number % len(KINDS)], script.nested)
+            self.call(KINDS[number % len(KINDS)], script.nested, prompt=number % 2 == 0)
+        if self.attempts[number] <= script.failures:
+            raise Repeatable(number)
         if script.body == "returns":
             return "value"
         raise BODIES[script.body](number)
@@ -292,14 +346,15 @@ class Calls(RuleBasedStateMachine):
         self.ends[number] = None
         return number
 
-    @rule(kind=st.sampled_from(KINDS), script=scripts)
-    def call(self, kind, script) -> None:
+    @rule(kind=st.sampled_from(KINDS), script=scripts, prompt=st.booleans())
+    def call(self, kind, script, prompt) -> None:
         number = self.numbered(script)
-        came = kind.ended(self.functions[kind.name], number=number, script=script)
-        self.note_end(kind, number, came)
+        functions = self.prompt if prompt else self.functions
+        came = kind.ended(functions[kind.name], number=number, script=script)
+        self.note_end(kind, number, came, repeats=prompt or not kind.is_generator)
 
-    def note_end(self, kind, number, came) -> None:
-        end = end_of(self.scripts[number], handles=self.handles and not kind.is_generator)
+    def note_end(self, kind, number, came, *, repeats) -> None:
+        end = end_of(self.scripts[number], handles=self.handles and not kind.is_generator, repeats=repeats)
         self.ends[number] = end
         assert came.exception is None if end.exception is None else type(came.exception) is end.exception
         if end.exception is None:
@@ -314,7 +369,7 @@ class Calls(RuleBasedStateMachine):
             if kind.is_generator and came.exception is None:  # an answered item; the rest follows
                 assert came.value == ANSWERS[script.decision]
             running.close()
-            self.ends[number] = end_of(script, handles=False)
+            self.ends[number] = end_of(script, handles=False, repeats=False)
         else:
             assert came.exception is None
             self.running.append(running)
@@ -330,7 +385,7 @@ class Calls(RuleBasedStateMachine):
         if isinstance(error, StopIteration | StopAsyncIteration):
             value = error.value if running.kind.name == "coroutine" else values[-1]
             came = dataclasses.replace(came, value=value, exception=None)
-        self.note_end(running.kind, running.number, came)
+        self.note_end(running.kind, running.number, came, repeats=not running.kind.is_generator)
 
     @precondition(lambda self: self.running)
     @rule(at=st.integers(0, 99), drop=st.booleans())
@@ -351,9 +406,9 @@ class Calls(RuleBasedStateMachine):
         running = self.running.pop(at % len(self.running))
         came = running.throw(error())
         how = next(name for name, raised in BODIES.items() if raised is error)
-        self.scripts[running.number] = dataclasses.replace(running.script, body=how)
+        script = self.scripts[running.number] = dataclasses.replace(running.script, body=how, failures=0)
         handles = self.handles and running.kind.name == "coroutine"
-        end = self.ends[running.number] = end_of(self.scripts[running.number], handles=handles)
+        end = self.ends[running.number] = end_of(script, handles=handles, repeats=False)
         if end.outcome is Outcome.HANDLED and end.exception is None:
             assert isinstance(came.exception, StopIteration)
             assert came.exception.value == "default"
@@ -376,6 +431,7 @@ class Calls(RuleBasedStateMachine):
         if self.scripts[number].decision == "stop telling" and S.PRE_EXECUTION not in told:
             asked -= {S.PRE_EXECUTION}
         assert_walk(told, asked, end)
+        assert_attempts(contexts)
         assert len({context.call_id for context in contexts}) == 1
         for context in contexts:
             assert context.outcome is (end.outcome if context.state.is_terminal else None)
@@ -434,10 +490,10 @@ def test_the_public_state_machine_takes_the_steps_of_the_table_and_no_others(ste
 class Noting:
     """Notes all that a context shows, as plain values."""
 
-    def __init__(self, number: int, notes: list, states=None, priority: int = 0) -> None:
+    def __init__(self, number: int, notes: list, notices=None, priority: int = 0) -> None:
         self.number = number
         self.notes = notes
-        self.states = states
+        self.notices = notices
         self.priority = priority
 
     def update(self, context) -> None:
@@ -459,6 +515,8 @@ class Noting:
                 context.is_successful,
                 context.is_failed,
                 context.items,
+                context.attempt,
+                context.notice and (context.notice.attempt, type(context.notice.exception), context.notice.wait),
                 told,
             )
         )
@@ -478,19 +536,22 @@ class NotingPlainly:
         return lambda: self.notes.append((self.number, "begin")), end
 
 
+HOOKS = {"success": on_success, "failure": on_failure, "completion": on_completion, "retry": on_retry}
+
+
 def observers_of(shape, kind, notes: list) -> list:
     # Nobody asks for INITIALIZED and EXECUTING: that would leave the straight path.
     made: list[Any] = [Deciding(kind, guard=False), Critical(PLAIN_STATES), Failing(PLAIN_STATES)]
     for number, (sort, priority) in enumerate(shape):
         if sort == "bound":
             made.append(NotingPlainly(number, notes))
-        elif sort == "update":
-            made.append(Noting(number, notes, priority=priority))
+        elif sort in ("update", "notices"):
+            made.append(Noting(number, notes, RETRY if sort == "notices" else None, priority))
         else:
             made.append(
-                {"success": on_success, "failure": on_failure, "completion": on_completion}[sort](
-                    lambda state, value, exception, arguments, number=number: notes.append(
-                        (number, state, value, type(exception), arguments)
+                HOOKS[sort](
+                    lambda state, value, exception, arguments, attempt, wait, number=number: notes.append(
+                        (number, state, value, type(exception), arguments, attempt, wait)
                     ),
                     priority,
                 )
@@ -503,7 +564,7 @@ GENERAL = {
     "another state asked for": lambda: {"last": [Witness(S.INITIALIZED, priority=-99)]},
 }
 shapes = st.lists(
-    st.tuples(st.sampled_from(["update", "bound", "success", "failure", "completion"]), st.integers(-6, 6)),
+    st.tuples(st.sampled_from(["update", "notices", "bound", *HOOKS]), st.integers(-6, 6)),
     min_size=1,
     max_size=11,
 )
@@ -516,6 +577,7 @@ shapes = st.lists(
 def test_the_straight_code_tells_what_the_sequence_tells(kind, general, shape, scripts, data):
     names = data.draw(st.sampled_from([(), ("script", "value")]), label="variables")
     handles = not kind.is_generator and data.draw(st.booleans(), label="default_return")
+    made_by = data.draw(st.sampled_from([kind.make, partial(make, kind)]), label="made by")
 
     def run(time_source=None, last=()) -> tuple:
         notes: list = []
@@ -524,11 +586,13 @@ def test_the_straight_code_tells_what_the_sequence_tells(kind, general, shape, s
             variable_names=names,
             exception_classes=(Expected,),
             time_source=time_source,
+            retry=Repeating(),
             max_observer_failures=2,  # so that pausing takes part
             **({"default_return": "default"} if handles else {}),
         )
-        function = kind.make(scripted_body, decorator, parameters="script")
-        ends = [kind.ended(function, script) for script in scripts]
+        body = ScriptedBody()
+        function = made_by(body, decorator, parameters="script")
+        ends = [kind.ended(function, body.begun(script)) for script in scripts]
         came = [(end.value, type(end.exception), getattr(end.exception, "args", None)) for end in ends]
         health = [known for known in handle(function).health.values() if known.name != "witness"]
         return came, notes, health
@@ -536,8 +600,17 @@ def test_the_straight_code_tells_what_the_sequence_tells(kind, general, shape, s
     assert run() == run(**GENERAL[general]())
 
 
-def scripted_body(script: Script) -> Any:
-    value = "value"
-    if script.body == "returns":
-        return value
-    raise BODIES[script.body](value)
+class ScriptedBody:
+    def begun(self, script: Script) -> Script:
+        """Begin with the first attempt of a script."""
+        self.attempt = 0
+        return script
+
+    def __call__(self, script: Script) -> Any:
+        value = "value"
+        self.attempt += 1
+        if self.attempt <= script.failures:
+            raise Repeatable(self.attempt)
+        if script.body == "returns":
+            return value
+        raise BODIES[script.body](value)
