@@ -35,7 +35,7 @@ def show(context: ExecutionContext) -> None:
 
 
 @CallPyBack(observers=[on_completion(show)], error_handler=chain)
-def shop(error: Exception, password: str = "") -> str:
+def shop(error: Exception) -> str:
     """Fail."""
     raise error
 
@@ -46,10 +46,10 @@ for problem in (
     ConnectionResetError("lost"),
     ZeroDivisionError(),
     ValueError("3.2O is no price"),
-    PermissionError("tulip is wrong"),
+    PermissionError("the password tulip is wrong"),
 ):
     print(repr(problem))
     try:
-        print(" ", shop(problem, password="tulip"))
-    except Exception as raised:
-        print(f"  the caller gets {type(raised).__name__}")
+        print(" ", shop(problem))
+    except (ValueError, PermissionError) as raised:
+        print(f"  the caller gets {type(raised).__name__}, with {len(str(raised))} characters of text")

@@ -9,15 +9,15 @@ limit = RateLimitObserver(max_calls=2, period=10.0, key=lambda arguments: argume
 @CallPyBack(observers=[limit], time_source=clock)
 def search(user: str, words: str) -> str:
     """Find something."""
-    return f"results for {words!r}"
+    return f"{words!r} for {user}"
 
 
 for second, user in [(0, "ann"), (4, "ann"), (6, "ann"), (6, "bob"), (10, "ann")]:
     clock.set_time(second)
     try:
-        print(f"at {second:>2} s, {user}: {search(user, 'tea')}")
+        print(f"at {second:>2} s: {search(user, 'tea')}")
     except RateLimitExceeded as refused:
-        print(f"at {second:>2} s, {user}: refused, try again in {refused.retry_after:g} s")
+        print(f"at {second:>2} s: {user} is refused, to try again in {refused.retry_after:g} s")
 
 metrics = limit.get_metrics()
 print(f"{metrics['admitted']} admitted, {metrics['refused']} refused")

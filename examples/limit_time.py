@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from callpyback import CallPyBack, ExecutionTimeout, MockTimeSource, late_jobs, on_completion
 
 clock = MockTimeSource()
+told = on_completion(lambda outcome: print(f"  [{outcome.name}]"))
 
 
-@CallPyBack(
-    observers=[on_completion(lambda outcome: print(f"  [{outcome.name}]"))], max_execution_time=60, time_source=clock
-)
+@CallPyBack(observers=[told], max_execution_time=60, time_source=clock)
 async def fetch() -> str:
     """Hang; the clock says when a minute is over."""
     try:
