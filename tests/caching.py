@@ -51,8 +51,8 @@ def numbers(cache: CacheObserver, *names: str) -> tuple[Any, ...]:
 
 def waiting(cache: CacheObserver) -> int:
     """Return how many callers wait for a computation."""
-    shelves = [cached._shelves for cached in cache._cached()]
-    flights = [flight for known in shelves for flight in list(known.common.flights.values())]
+    shelves = [shelf for cached in cache._cached() for shelf in cached._shelves._all()]
+    flights = [flight for shelf in shelves for flight in list(shelf.flights.values())]
     return sum(len(flight._waiters) for flight in flights)
 
 
@@ -98,6 +98,22 @@ def in_threads(*works: Callable[[], Any]) -> Callable[[], list[Ended]]:
         return results
 
     return join
+
+
+class Hashed:
+    """Equal to all others; what is given for a number happens when it is hashed for the so-manieth time."""
+
+    def __init__(self, happens: dict[int, Callable[[], object]] | None = None) -> None:
+        self._happens = happens or {}
+        self._times = 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hashed)
+
+    def __hash__(self) -> int:
+        self._times += 1
+        self._happens.get(self._times, int)()
+        return 1
 
 
 class Gate:

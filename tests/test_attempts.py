@@ -394,6 +394,19 @@ class TestDeciding:
         assert (repr(came), came.__context__) == ("LookupError(1)", error)
         assert witness.told == ["PRE_EXECUTION", "POST_FAILURE", "COMPLETED"]
 
+    @pytest.mark.parametrize("wait", [-1, math.nan, "5"], ids=repr)
+    def test_a_wait_that_is_no_number_of_seconds_gives_up(self, kind, clock, wait, caplog):
+        class Garbled:
+            def next_wait(self, error, attempt, elapsed):
+                return wait
+
+        witness, error = Witness(notices=RETRY), BodyError(1)
+        body = Flaky(error, BodyError(2))
+        function = make(kind, body, CallPyBack([witness], retry=Garbled(), time_source=clock))
+        assert kind.ended(function).exception is error
+        assert (body.ran, witness.told) == (1, ["PRE_EXECUTION", "POST_FAILURE", "COMPLETED"])
+        assert "seconds" in caplog.text
+
     def test_retry_is_asked_with_the_number_of_the_attempt_and_the_seconds_since_the_beginning(self, kind):
         asked, clock = [], WaitingClock()
 

@@ -11,6 +11,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import trio
 
 from callpyback import (
     CallPyBack,
@@ -188,6 +189,23 @@ class TestTheWait:
             assert asyncio.current_task().cancelling() == 0
 
         asyncio.run(main())
+        assert witness.outcome is Outcome.CANCELLED
+
+    def test_a_cancel_scope_of_trio_around_it_ends_the_call(self):
+        witness = Witness()
+
+        @CallPyBack([witness], retry=repeating(wait=3600))
+        async def coroutine():
+            raise BodyError
+
+        async def main():
+            with trio.CancelScope() as scope:
+                handle(coroutine).on_retry(scope.cancel)
+                await coroutine()
+            return scope.cancelled_caught
+
+        assert trio.run(main)
+        assert witness.told == ["PRE_EXECUTION", "POST_FAILURE", "COMPLETED"]
         assert witness.outcome is Outcome.CANCELLED
 
     @pytest.mark.parametrize(
@@ -419,6 +437,31 @@ class TestObservers:
             assert found[-1] == "body"
             assert len(found) - len(bare) <= 1
 
+    @pytest.mark.parametrize("critical_at", [None, RETRY, S.EXECUTING], ids=str)
+    def test_what_one_does_to_the_error_of_a_notice_does_not_last(self, kind, clock, critical_at):  # rule 2
+        error, seen = BodyError(1), []
+
+        class Meddling(Witness):
+            def update(self, context):
+                context.notice.exception.add_note("a note of the observer's")
+                try:
+                    raise KeyError("of the observer")
+                except KeyError as own:
+                    raise context.notice.exception from own
+
+        def body():
+            seen.append((error.__context__, error.__cause__, getattr(error, "__notes__", None)))
+            raise error
+
+        meddling = Meddling(notices=RETRY, priority=9)
+        meddling.states = ()
+        critical = Raising(RuntimeError("critical"), critical_at, 2 if critical_at is S.EXECUTING else 1, critical=True)
+        function = make(kind, body, CallPyBack([meddling, critical], retry=repeating(attempts=2), time_source=clock))
+        assert kind.ended(function).exception is error
+        assert seen == [(None, None, None)] * len(seen)
+        assert (error.__context__, error.__cause__, error.__suppress_context__) == (None, None, False)
+        assert getattr(error, "__notes__", None) is None
+
     def test_a_call_that_a_critical_one_ends_keeps_the_time_of_its_attempts(self, kind, between):
         at, attempt, _ = between
         clock, below = WaitingClock(), Witness(name="below")
@@ -466,6 +509,37 @@ class TestObservers:
         assert body.ran == 1
         assert below.told == [*told, "ERROR"]
         assert below.outcome is Outcome.ABORTED
+
+    @pytest.mark.parametrize("async_kind", ASYNC_KINDS, ids=str)
+    @pytest.mark.parametrize("at", [S.POST_FAILURE, RETRY], ids=str)
+    def test_a_task_cancelled_while_one_is_awaited_between_two_attempts_is_cancelled(self, async_kind, clock, at):
+        waits, body, witness = [], Flaky(BodyError(1)), Witness()
+
+        class Awaited(Witness):
+            async def update(self, context):
+                if (context.state if context.notice is None else RETRY) is at:
+                    waits[-1].set()
+                    await asyncio.get_running_loop().create_future()
+
+        decorator = CallPyBack([Awaited(notices=RETRY), witness], retry=repeating(), time_source=clock)
+        function = make(async_kind, body, decorator)
+
+        async def consume():
+            if async_kind.name == "coroutine":
+                return await function()
+            return [item async for item in function()]
+
+        async def main():
+            waits.append(asyncio.Event())
+            task = asyncio.create_task(consume())
+            await waits[-1].wait()
+            task.cancel()
+            await asyncio.wait([task])
+            return task
+
+        assert asyncio.run(main()).cancelled()
+        assert witness.told == ["PRE_EXECUTION", "POST_FAILURE", "COMPLETED"]
+        assert (witness.outcome, body.ran) == (Outcome.CANCELLED, 1)
 
     def test_one_added_in_a_failed_attempt_is_told_of_the_next_call(self, kind, clock):
         late = Witness(*S, notices=RETRY, name="late")
@@ -595,6 +669,13 @@ class TestOtherCalls:
         for witness in (outer, inner):
             assert witness.told == ["PRE_EXECUTION", "POST_FAILURE", "POST_SUCCESS", "COMPLETED"]
             assert len({context.call_id for context in witness.contexts}) == 1
+
+    def test_a_function_called_by_an_observer_is_still_retried(self, kind, clock):
+        witness, body, values = Witness(), Flaky(BodyError(1)), []
+        function = make(kind, body, CallPyBack([witness], retry=repeating(), time_source=clock))
+        CallPyBack([on_completion(lambda: values.append(kind.call(function)))])(lambda: None)()
+        assert (values, body.ran) == (["value"], 2)
+        assert (witness.told, handle(function).unobserved) == ([], 1)
 
     def test_sixteen_threads_keep_their_attempts_apart(self):
         mixed, metrics = [], MetricsObserver()

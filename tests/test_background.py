@@ -161,6 +161,31 @@ def test_states_priority_and_name_are_the_observers(background):
     assert (plain.states, plain.priority, plain.name) == (None, 3, "witness")
 
 
+def test_an_observer_of_notices_alone_is_told_of_them(kind, background):
+    sink = on_retry(lambda attempt, exception: told.append((attempt, type(exception))))
+    told, observer = [], background(sink)
+    assert (observer.states, observer.notices) == (frozenset(), sink.notices)
+    errors = [ValueError, OSError]
+
+    def body():
+        if errors:
+            raise errors.pop(0)
+
+    retry = Retry(attempts=3, wait=0)
+    kind.call(kind.make(body, CallPyBack([observer], retry=retry)))
+    assert observer.flush(LIMIT)
+    expected = [] if kind.is_generator else [(1, ValueError), (2, OSError)]
+    assert told == expected
+
+
+def test_notices_come_among_the_states(background):
+    sink = create_callback_observer(
+        lambda state, notice: told.append(state), [Notice.RETRY, ExecutionState.COMPLETED]
+    )
+    told, observer = [], background(sink)
+    assert (observer.states, observer.notices) == ({ExecutionState.COMPLETED}, {Notice.RETRY})
+
+
 def test_states_priority_and_name_may_be_others(background):
     observer = background(Witness(priority=3), states=ExecutionState.COMPLETED, priority=0, name="other")
     assert (observer.states, observer.priority, observer.name) == ({ExecutionState.COMPLETED}, 0, "other")

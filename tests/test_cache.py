@@ -11,7 +11,7 @@ import weakref
 
 import pytest
 
-from caching import Body, cached_body, numbers
+from caching import Body, Hashed, cached_body, numbers
 from callpyback import (
     CacheObserver,
     CallPyBack,
@@ -163,26 +163,18 @@ def test_a_result_computed_from_what_was_there_before_a_clear_is_not_kept():
 
 @pytest.mark.parametrize("moment", range(1, 12))
 def test_a_result_is_not_kept_if_a_clear_comes_at_whatever_moment_after_its_body(moment):
-    cache, source, moments = CacheObserver(), ["old"], []
-
-    class Argument:
-        def __eq__(self, other):
-            return isinstance(other, Argument)
-
-        def __hash__(self):
-            moments.append(None)
-            if len(moments) == moment:
-                source[0] = "new"
-                cache.clear()
-            return 1
+    cache, source = CacheObserver(), ["old"]
 
     @CallPyBack([cache])
     def read(argument):
         return source[0]
 
-    read(Argument())
-    moments += [None] * moment  # it comes no more
-    assert read(Argument()) == source[0]
+    def renew():
+        source[0] = "new"
+        cache.clear()
+
+    read(Hashed({moment: renew}))
+    assert read(Hashed()) == source[0]
 
 
 def test_reset_starts_the_numbers_anew_and_keeps_the_settings():

@@ -67,11 +67,13 @@ class BrokenClock:
 
 
 def test_while_the_clock_fails_nothing_is_kept_unless_it_is_kept_for_ever():
-    function, body = cached_body(CacheObserver(), time_source=BrokenClock())
+    cache = CacheObserver()
+    function, body = cached_body(cache, time_source=BrokenClock())
     endless, endless_body = cached_body(CacheObserver(ttl_seconds=None), time_source=BrokenClock())
     for _ in range(3):
         assert function(1) == endless(1) == ((1,), {})
     assert (body.ran, endless_body.ran) == (3, 1)
+    assert numbers(cache, "misses", "size") == (3, 0)
 
 
 def test_what_expired_is_let_go_when_something_else_is_stored():

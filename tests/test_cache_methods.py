@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import time
 import weakref
 
 import pytest
 
 from caching import numbers
-from callpyback import CacheObserver, CallPyBack
+from callpyback import CacheObserver, CallPyBack, FunctionSignature, Outcome
 from kinds import ended
 
 
@@ -150,6 +151,17 @@ def test_a_new_instance_never_gets_the_results_of_one_that_is_gone():
     assert numbers(Host.cache, "hits", "misses", "size") == (0, 300, 0)
 
 
+def test_a_result_that_comes_when_its_instance_is_gone_is_not_kept():
+    cache, host = CacheObserver(), Host()
+    admit, end = cache.bind_guard(FunctionSignature.of(Host.positional), time.monotonic)
+    token = admit((host, 1), {})
+    del host
+    end(0.0, "late", None, Outcome.SUCCESS, token)
+    [cached] = cache._cached()
+    assert numbers(cache, "misses", "size") == (1, 0)
+    assert cached._shelves._by_instance == {}
+
+
 def test_instances_without_weak_references_run_uncached_and_are_counted():
     cache = CacheObserver()
 
@@ -186,9 +198,10 @@ def test_the_size_counts_results_of_all_instances_and_instances_without_results_
                 raise ValueError
 
     owners = [Owner() for _ in range(100)]
-    for owner in owners:
+    failing = [Owner() for _ in range(100)]
+    for owner, other in zip(owners, failing, strict=True):
         owner.method(fails=False)
-        ended(lambda owner=owner: owner.method(True))
+        assert isinstance(ended(lambda other=other: other.method(True)).exception, ValueError)
     [cached] = cache._cached()
     assert numbers(cache, "size", "evictions") == (10, 90)
     assert len(cached._shelves._by_instance) == 10
@@ -253,3 +266,19 @@ def test_invalidate_throws_one_result_away_however_its_call_is_written():
     assert not Host.cache.invalidate(Host.static, [])
     assert not Host.cache.invalidate(Host.static)
     assert numbers(Host.cache, "size") == (3,)
+
+
+def test_a_key_that_is_the_instance_does_not_keep_it_alive():
+    cache = CacheObserver(key=lambda arguments, instance: instance)
+
+    class Owner:
+        @CallPyBack([cache])
+        def method(self, a):
+            return [a]
+
+    owner = Owner()
+    assert owner.method(1) is owner.method(2)
+    gone = weakref.ref(owner)
+    del owner
+    gc.collect()
+    assert gone() is None

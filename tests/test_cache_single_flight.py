@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from caching import LIMIT, Gate, gated, in_threads, numbers, run, turned_until, until, waiting
+from caching import LIMIT, Gate, Hashed, gated, in_threads, numbers, run, turned_until, until, waiting
 from callpyback import CacheObserver, CallPyBack, FunctionSignature, Outcome, Retry
 from callpyback.core.waiting import Wait
 from kinds import ended
@@ -98,6 +98,55 @@ def test_whoever_comes_just_when_the_computation_ends_does_not_compute_again():
     assert entered == list(range(300))
     hits, waits, misses = numbers(cache, "hits", "waits", "misses")
     assert (hits + waits, misses) == (300 * 5, 300)
+
+
+def test_who_waits_for_a_call_that_finds_a_value_just_before_it_computes_gets_that_value():
+    cache, ran, announced = CacheObserver(), [], threading.Event()
+
+    @CallPyBack([cache])
+    def function(argument):
+        ran.append(argument)
+        return len(ran)
+
+    def has_paused():
+        paused.set()
+        assert announced.wait(LIMIT)
+
+    def let_join():
+        announced.set()
+        until(lambda: waiting(cache) == 1)
+
+    # A call hashes its argument for two looks, to announce that it computes, and for a last look.
+    paused = threading.Event()
+    join = in_threads(lambda: function(Hashed({3: has_paused})))
+    assert paused.wait(LIMIT)
+    assert function(Hashed({3: lambda: in_threads(lambda: function(Hashed()))(), 4: let_join})) == 1
+    assert join()[0].value == 1
+    assert len(ran) == 1
+    assert numbers(cache, "hits", "waits", "misses") == (1, 1, 1)
+
+
+def test_calls_of_an_instance_share_a_computation_though_its_results_went_while_one_looked_them_up():
+    cache, gate = CacheObserver(), Gate()
+
+    class Host:
+        @CallPyBack([cache])
+        def method(self, argument):
+            if argument == "fails":
+                raise ValueError
+            return gate()
+
+    host, joins = Host(), []
+
+    def meanwhile():
+        in_threads(lambda: host.method("fails"))()  # leaves nothing of the instance behind
+        joins.append(in_threads(lambda: host.method(Hashed())))
+        assert gate.inside.wait(LIMIT)
+        joins.append(in_threads(lambda: (until(lambda: waiting(cache) == 1), gate.opened.set())[-1]))
+
+    assert host.method(Hashed({1: meanwhile})) == "computed"
+    assert [join()[0].value for join in joins] == ["computed", None]
+    assert gate.entered == 1
 
 
 def test_if_it_fails_each_of_those_who_wait_computes_and_all_at_once():
@@ -254,8 +303,9 @@ def test_ctrl_c_ends_the_wait_of_the_main_thread():
     shown = run_python("""
         import os, signal, threading
         from callpyback import CacheObserver, CallPyBack
-        from caching import until, waiting
+        from caching import Hashed, until, waiting
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored if the tests run in the background
         cache, inside, opened = CacheObserver(), threading.Event(), threading.Event()
 
         @CallPyBack([cache])

@@ -148,7 +148,6 @@ def hung():
 
 @pytest.fixture
 def collector_off():
-    gc.collect()
     gc.disable()
     try:
         yield

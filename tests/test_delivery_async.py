@@ -46,6 +46,17 @@ def test_an_async_observer_has_one_event_loop_of_its_own(background):
     assert callers not in sink.seen
 
 
+def test_an_async_callback_is_awaited(kind, background):
+    async def publish(value):
+        await asyncio.sleep(0)
+        published.append(value)
+
+    published, observer = [], background(on_success(publish))
+    kind.call(kind.make(lambda: "value", CallPyBack([observer])))
+    assert observer.flush(LIMIT)
+    assert published == [kind.shown("value")]
+
+
 def test_contexts_reach_an_async_observer_one_after_the_other(background):
     class Slow(Kept):
         async def update(self, context):
@@ -152,7 +163,7 @@ def test_an_exit_out_of_a_task_of_an_async_observer_does_not_end_the_delivery(ba
         async def update(self, context):
             self.seen.append(context)
             if context == "exit":
-                self.task = asyncio.create_task(self.exit())
+                asyncio.create_task(self.exit()).add_done_callback(asyncio.Task.exception)
                 await asyncio.sleep(3600)
 
         async def exit(self):

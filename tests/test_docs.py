@@ -13,10 +13,24 @@ from pathlib import Path
 import pytest
 
 import callpyback
+import callpyback.handlers
 import callpyback.observers
 import callpyback.testing
-from callpyback import CallPyBack, ConfigurationError, ExecutionState, MetricsObserver, Outcome, on_success
+from callpyback import (
+    BackgroundObserver,
+    CacheObserver,
+    CallPyBack,
+    ConfigurationError,
+    ExecutionState,
+    MetricsObserver,
+    Notice,
+    Outcome,
+    RateLimitObserver,
+    handlers,
+    on_success,
+)
 from callpyback.core.state_machine import PLAIN_STATES, TRANSITIONS
+from callpyback.delivery import Ledger
 from callpyback.observers import QuantileSketch, SlowExecution
 from callpyback.testing import RecordedCall, RecordingObserver, build_context
 
@@ -89,7 +103,9 @@ def test_every_page_is_in_the_index():
     assert linked == {page.resolve() for page in DOCS.rglob("*.md")} - {index.resolve()}
 
 
-@pytest.mark.parametrize("module", [callpyback, callpyback.testing], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [callpyback, callpyback.handlers, callpyback.testing], ids=lambda module: module.__name__
+)
 def test_every_public_name_is_in_the_reference(module):
     text = "\n".join(code(page) for page in REFERENCE.glob("*.md"))
     assert [name for name in module.__all__ if not re.search(rf"\b{name}\b", text)] == []
@@ -103,6 +119,18 @@ def test_every_public_name_is_in_the_reference(module):
         ("context.md", callpyback.ExecutionFailure),
         ("context.md", callpyback.FunctionSignature),
         ("context.md", callpyback.FunctionKind),
+        ("context.md", callpyback.RetryNotice),
+        ("delivery.md", callpyback.BackgroundObserver),
+        ("delivery.md", Ledger),
+        ("guards.md", callpyback.CacheObserver),
+        ("guards.md", callpyback.CircuitBreakerObserver),
+        ("guards.md", callpyback.ConcurrencyLimitObserver),
+        ("guards.md", callpyback.RateLimitObserver),
+        ("guards.md", callpyback.Wait),
+        ("handlers.md", callpyback.ErrorHandlerBuilder),
+        ("handlers.md", callpyback.ErrorHandlerChain),
+        ("handlers.md", callpyback.Retry),
+        ("handlers.md", handlers.BaseHandler),
         ("locals.md", callpyback.TracingVariableExtractor),
         ("observers.md", callpyback.BaseObserver),
         ("observers.md", callpyback.LoggingObserver),
@@ -129,6 +157,21 @@ def test_what_a_class_offers_is_on_its_page(page, cls):
     ("page", "function"),
     [
         ("context.md", callpyback.FunctionSignature),
+        ("delivery.md", callpyback.BackgroundObserver),
+        ("delivery.md", callpyback.BatchingObserver),
+        ("errors.md", callpyback.CallVetoed),
+        ("guards.md", callpyback.CacheObserver),
+        ("guards.md", callpyback.CircuitBreakerObserver),
+        ("guards.md", callpyback.ConcurrencyLimitObserver),
+        ("guards.md", callpyback.RateLimitObserver),
+        ("handlers.md", callpyback.ErrorHandlerChain),
+        ("handlers.md", callpyback.Retry),
+        ("handlers.md", handlers.BusinessLogicErrorHandler),
+        ("handlers.md", handlers.ConditionalErrorHandler),
+        ("handlers.md", handlers.Handler),
+        ("handlers.md", handlers.NetworkErrorHandler),
+        ("handlers.md", handlers.SecurityErrorHandler),
+        ("handlers.md", handlers.ValidationErrorHandler),
         ("observers.md", callpyback.BaseObserver),
         ("observers.md", callpyback.CallbackObserver),
         ("observers.md", callpyback.create_callback_observer),
@@ -205,7 +248,103 @@ def test_the_names_a_callback_can_take_are_those_of_the_error_message():
     section = read(REFERENCE / "observers.md").partition("A callback takes")[2].partition("\n## ")[0]
     listed = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
     assert sorted(re.findall(r"`(\w+)`", " ".join(listed))) == sorted(named)
-    assert len(named) == 15  # "fifteen names", say the tutorial and the how-to
+    assert len(named) == 17  # "seventeen names", say the tutorial and the how-to
+
+
+def test_the_defaults_of_guards_are_those_of_the_signatures_on_their_page():
+    text = read(REFERENCE / "guards.md")
+    for guard in GUARDS:
+        shown = re.search(rf"^`{guard.__name__}\(([^`]+)\)`", text, re.MULTILINE)[1]
+        assert normal(shown) == normal(signature_as_written(guard))
+
+
+def test_the_priorities_of_guards_are_those_of_the_tables():
+    priorities = {guard.__name__: inspect.signature(guard).parameters["priority"].default for guard in GUARDS}
+    rows = table(REFERENCE / "guards.md", "", "refuses a call", "answers a call", "priority")
+    assert {re.match(r"\[(\w+)\]", row[0])[1]: int(row[3]) for row in rows} == priorities
+    how_to = table(DOCS / "how-to" / "choose-a-guard.md", "priority", "guard", "hence, by default")
+    assert [int(row[0]) for row in how_to] == [*sorted(priorities.values(), reverse=True), 0]
+
+
+def test_the_builder_has_the_methods_of_its_table():
+    rows = table(REFERENCE / "handlers.md", "method", "adds")
+    methods = [name for name in vars(callpyback.ErrorHandlerBuilder) if not name.startswith("_")]
+    assert sorted(row[0].partition("(")[0] for row in rows) == sorted(methods)
+
+
+def test_the_family_has_the_names_of_its_table():
+    made = {
+        handlers.BusinessLogicErrorHandler: ({KeyError: None},),
+        handlers.ConditionalErrorHandler: (bool, handlers.DefaultErrorHandler()),
+    }
+    rows = table(REFERENCE / "handlers.md", "class", "name", "for", "does")
+    classes = [getattr(handlers, row[0].partition("(")[0]) for row in rows]
+    assert [cls(*made.get(cls, ())).name for cls in classes] == [row[1] for row in rows]
+    assert {cls.__name__ for cls in classes} == {name for name in handlers.__all__ if name.endswith("ErrorHandler")}
+
+
+FAILED = {
+    "timeout": TimeoutError(),
+    "other errors of the network": ConnectionResetError(),
+    "PermissionError": PermissionError(),
+    "ValueError, TypeError": ValueError(),
+    "everything else": ZeroDivisionError(),
+}
+
+
+def treatment(chain, error):
+    """Return what a chain does about an error, in the words of the table."""
+    attempts = []
+
+    @CallPyBack(error_handler=chain, default_return="unused")
+    def function():
+        attempts.append(error)
+        raise error
+
+    try:
+        given = {"the default": "default", "unused": "passes"}[function()]
+    except callpyback.AccessDenied:
+        return "denied"
+    except type(error) as raised:
+        return "goes on" if raised is error else repr(raised)
+    return given if len(attempts) == 1 else f"retried, then {given}"
+
+
+def test_ready_chains_do_what_their_table_says():
+    rows = table(REFERENCE / "handlers.md", "function", *FAILED)
+    assert {row[0].partition("(")[0] for row in rows} == {
+        name for name in handlers.__all__ if name.startswith("create_")
+    }
+    for row in rows:
+        create = getattr(handlers, row[0].partition("(")[0])
+        options = {"wait": 0} if "wait" in inspect.signature(create).parameters else {}
+        done = [treatment(create("the default", **options), error) for error in FAILED.values()]
+        assert [cell.partition(";")[0] for cell in row[1:]] == done, row[0]
+
+
+def test_every_notice_is_in_the_reference():
+    text = code(REFERENCE / "states.md")
+    assert [notice.name for notice in Notice if f"Notice.{notice.name}" not in text] == []
+
+
+GUARDS = [
+    callpyback.RateLimitObserver,
+    callpyback.CacheObserver,
+    callpyback.CircuitBreakerObserver,
+    callpyback.ConcurrencyLimitObserver,
+]
+
+
+def signature_as_written(cls):
+    """Return the parameters of a class with their defaults, without annotations."""
+    parameters = inspect.signature(cls).parameters.values()
+    bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
+    return str(inspect.Signature(bare)).strip("()").replace("<class 'Exception'>", "Exception")
+
+
+def normal(parameters):
+    """Return parameters as they are compared: numbers as numbers, on one line."""
+    return re.sub(r"(?<=\d)_(?=\d)", "", " ".join(parameters.split()))
 
 
 class Awaited(callpyback.BaseObserver):
@@ -228,8 +367,11 @@ MISUSES = [
     lambda: CallPyBack()(functools.singledispatchmethod(print)),
     lambda: CallPyBack()(Awaited),
     lambda: CallPyBack(default_return=None)(generator),
-    lambda: CallPyBack(max_execution_time=1),
-    lambda: CallPyBack(enable_async_observers=True),
+    lambda: BackgroundObserver(RateLimitObserver()),
+    lambda: CallPyBack(observers=[CacheObserver()])(generator),
+    lambda: handlers.DefaultErrorHandler() | handlers.TimeoutErrorHandler(),
+    lambda: handlers.Handler(ValueError),
+    lambda: CallPyBack(max_execution_time="soon"),
 ]
 
 

@@ -62,6 +62,98 @@ a missing file: {}
   [FAILURE: JSONDecodeError, returned None]
 this is no JSON, so the error goes on: Extra data: line 1 column 3 (char 2)
 """,
+    "limit_calls": """\
+at  0 s: 'tea' for ann
+at  4 s: 'tea' for ann
+at  6 s: ann is refused, to try again in 4 s
+at  6 s: 'tea' for bob
+at 10 s: 'tea' for ann
+4 admitted, 1 refused
+""",
+    "cache_calls": """\
+  computing 3 * 1
+3 3 3 - three ways to ask the same
+  computing 3 * 1
+3 - a minute later it is computed anew
+invalidated: True
+  computing 3 * 1
+3 - and again
+  computing the report
+five threads: 1 computed, 4 were answered
+""",
+    "break_the_circuit": """\
+   0 s: ConnectionError('no route to the bank')
+   0 s: ConnectionError('no route to the bank')
+   0 s: KeyError(-1)
+   0 s: ConnectionError('no route to the bank')
+   0 s: ConnectionError('no route to the bank')
+  [closed -> open: failures in a row: 3, the last a ConnectionError]
+   0 s: ConnectionError('no route to the bank')
+   0 s: refused at once, again in 30 s
+  [open -> half-open: a probe is admitted]
+  [half-open -> open: the probe failed with ConnectionError]
+  30 s: ConnectionError('no route to the bank')
+  [open -> half-open: a probe is admitted]
+  [half-open -> closed: the probe was answered]
+  60 s: 12.50
+  60 s: 12.50
+""",
+    "retry_calls": """\
+Rome
+  attempt 1 failed with ConnectionError('reset'), again in 2 s
+  attempt 2 failed with TimeoutError('too slow'), again in 4 s
+  SUCCESS in attempt 3
+  sunny
+Oslo
+  attempt 1 failed with ConnectionError('reset'), again in 2 s
+  attempt 2 failed with ConnectionError('reset'), again in 4 s
+  FAILURE in attempt 3
+  the caller gets ConnectionError('reset')
+Lima
+  FAILURE in attempt 1
+  the caller gets ValueError('no such city')
+{'calls': 3, 'retries': 4, 'failures': 2}
+waited for 12 s, on a clock that takes no time
+""",
+    "handle_errors": """\
+KeyError('tea')
+  [HANDLED by business, attempt 1]
+  there is no tea
+IndexError(7)
+  [HANDLED by business, attempt 1]
+  nothing there
+ConnectionResetError('lost')
+  [HANDLED by network, attempt 2]
+  offline, please try later
+ZeroDivisionError()
+  [HANDLED by default, attempt 1]
+  something went wrong
+ValueError('no price')
+  [FAILURE by validation, attempt 1]
+  the caller gets ValueError; the password is told: False
+PermissionError('the password tulip is wrong')
+  [audit: PermissionError in __main__.shop, given ['error']]
+  [FAILURE by security, attempt 1]
+  the caller gets AccessDenied; the password is told: False
+""",
+    "deliver_in_background": """\
+ten calls: [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]
+stored while the disk hangs: []
+all delivered: True
+stored now: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+batches: [[0, 2, 4, 6], [8, 10, 12, 14], [16, 18]]
+Ledger(offered=10, delivered=10, failed=0, pending=0, dropped={'overflow': 0, 'shutdown': 0})
+dropped after the shutdown: 1
+""",
+    "limit_time": """\
+  the coroutine is cancelled, and cleans up
+  [TIMED_OUT]
+ExecutionTimeout: fetch took longer than its limit of 60 s
+the plain function: no answer - still running: 1
+it ended by itself, and nobody asked for its value: True
+first
+lines took longer than its limit of 10 s
+""",
     "locals_of_a_failure": """\
 total: 5.7
 ValueError: could not convert string to float: '3.2O'

@@ -11,7 +11,10 @@ import threading
 import time
 import weakref
 from collections import Counter
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
+from typing import NamedTuple
 
 import cloudpickle
 import pytest
@@ -174,7 +177,6 @@ def path(request):
 
 @pytest.fixture
 def collector_off():
-    gc.collect()
     gc.disable()
     try:
         yield
@@ -317,119 +319,73 @@ class Critical(Witness):
             raise RuntimeError("critical")
 
 
-# What the guard decides, what the body does, who else decides, options; the outcome and the token the guard hears.
+def give_token():
+    return "token"
+
+
+def answer():
+    return StopProcessing(["answer"])
+
+
+class Ending(NamedTuple):
+    """How a call ends: what the guard is to hear, what it decides, what the body does, who else decides."""
+
+    outcome: Outcome
+    token: object = "token"
+    decide: Callable[[], object] = give_token
+    body: Callable[..., object] = body
+    others: tuple[object, ...] = ()
+    options: Mapping[str, object] = MappingProxyType({})
+
+
+FAILING = raising(ValueError("v"))
 ENDINGS = {
-    "returned": (lambda: "token", body, (), {}, Outcome.SUCCESS, "token"),
-    "raised": (lambda: "token", raising(ValueError("v")), (), {}, Outcome.FAILURE, "token"),
-    "handled": (
-        lambda: "token",
-        raising(ValueError("v")),
-        (),
-        {"error_handler": OwnHandler(lambda error, context: "handled")},
-        Outcome.HANDLED,
-        "token",
+    "returned": Ending(Outcome.SUCCESS),
+    "raised": Ending(Outcome.FAILURE, body=FAILING),
+    "handled": Ending(
+        Outcome.HANDLED, body=FAILING, options={"error_handler": OwnHandler(lambda error, context: "handled")}
     ),
-    "unexpected": (
-        lambda: "token",
-        raising(ValueError("v")),
-        (),
-        {"exception_classes": (LookupError,)},
-        Outcome.FAILURE,
-        "token",
+    "unexpected": Ending(Outcome.FAILURE, body=FAILING, options={"exception_classes": (LookupError,)}),
+    "cancelled": Ending(Outcome.CANCELLED, body=raising(asyncio.CancelledError("why"))),
+    "aborted": Ending(Outcome.ABORTED, body=raising(KeyboardInterrupt())),
+    "exit": Ending(Outcome.ABORTED, body=raising(SystemExit(3))),
+    "no token": Ending(Outcome.SUCCESS, None, lambda: None),
+    "vetoed": Ending(Outcome.VETOED, None, veto),
+    "answered": Ending(Outcome.SUPPLIED, None, answer),
+    "answered by raising": Ending(Outcome.SUPPLIED, None, raising(StopProcessing(["answer"]))),
+    "guard failed": Ending(Outcome.SUCCESS, None, fail),
+    "guard failed, body too": Ending(Outcome.FAILURE, None, fail, FAILING),
+    "guard interrupted": Ending(Outcome.ABORTED, None, raising(KeyboardInterrupt())),
+    "waited": Ending(Outcome.SUCCESS, "token", lambda: Waiting(give_token)),
+    "waited and answered": Ending(Outcome.SUPPLIED, None, lambda: Waiting(answer)),
+    "waited and vetoed": Ending(Outcome.VETOED, None, lambda: Waiting(veto)),
+    "waited and failed": Ending(Outcome.SUCCESS, None, lambda: Waiting(fail)),
+    "vetoed below": Ending(Outcome.VETOED, others=(Guard(veto, priority=-1),)),
+    "answered below": Ending(Outcome.SUPPLIED, others=(Guard(answer, priority=-1),)),
+    "vetoed by an observer": Ending(Outcome.VETOED, others=(on_call(veto, priority=-1),)),
+    "critical failed first": Ending(Outcome.VETOED, others=(Critical("PRE_EXECUTION", priority=-1),)),
+    "critical failed first, answered": Ending(
+        Outcome.VETOED, None, answer, others=(Critical("PRE_EXECUTION", priority=-1),)
     ),
-    "cancelled": (lambda: "token", raising(asyncio.CancelledError("why")), (), {}, Outcome.CANCELLED, "token"),
-    "aborted": (lambda: "token", raising(KeyboardInterrupt()), (), {}, Outcome.ABORTED, "token"),
-    "exit": (lambda: "token", raising(SystemExit(3)), (), {}, Outcome.ABORTED, "token"),
-    "no token": (lambda: None, body, (), {}, Outcome.SUCCESS, None),
-    "vetoed": (veto, body, (), {}, Outcome.VETOED, None),
-    "guard failed": (fail, body, (), {}, Outcome.SUCCESS, None),
-    "guard failed, body too": (fail, raising(ValueError("v")), (), {}, Outcome.FAILURE, None),
-    "guard interrupted": (raising(KeyboardInterrupt()), body, (), {}, Outcome.ABORTED, None),
-    "answered": (lambda: StopProcessing(["answer"]), body, (), {}, Outcome.SUPPLIED, None),
-    "answered by raising": (raising(StopProcessing(["answer"])), body, (), {}, Outcome.SUPPLIED, None),
-    "vetoed below": (lambda: "token", body, (Guard(veto, priority=-1),), {}, Outcome.VETOED, "token"),
-    "vetoed by an observer": (lambda: "token", body, (on_call(veto, priority=-1),), {}, Outcome.VETOED, "token"),
-    "answered below": (
-        lambda: "token",
-        body,
-        (Guard(lambda: StopProcessing(["answer"]), priority=-1),),
-        {},
-        Outcome.SUPPLIED,
-        "token",
-    ),
-    "waited": (lambda: Waiting(lambda: "token"), body, (), {}, Outcome.SUCCESS, "token"),
-    "waited and answered": (
-        lambda: Waiting(lambda: StopProcessing(["answer"])),
-        body,
-        (),
-        {},
-        Outcome.SUPPLIED,
-        None,
-    ),
-    "waited and vetoed": (lambda: Waiting(veto), body, (), {}, Outcome.VETOED, None),
-    "waited and failed": (lambda: Waiting(fail), body, (), {}, Outcome.SUCCESS, None),
-    "critical failed before": (
-        lambda: "token",
-        body,
-        (Critical("PRE_EXECUTION", priority=-1),),
-        {},
-        Outcome.VETOED,
-        "token",
-    ),
-    "critical failed before an answered call": (
-        lambda: StopProcessing(["answer"]),
-        body,
-        (Critical("PRE_EXECUTION", priority=-1),),
-        {},
-        Outcome.VETOED,
-        None,
-    ),
-    "critical failed after": (
-        lambda: "token",
-        body,
-        (Critical("POST_SUCCESS", priority=-1),),
-        {},
-        Outcome.FAILURE,
-        "token",
-    ),
-    "critical failed last": (
-        lambda: "token",
-        body,
-        (Critical("COMPLETED", priority=1),),
-        {},
-        Outcome.SUCCESS,
-        "token",
-    ),
-    "critical failed last, answered": (
-        lambda: StopProcessing(["answer"]),
-        body,
-        (Critical("COMPLETED", priority=1),),
-        {},
-        Outcome.SUPPLIED,
-        None,
+    "critical failed after": Ending(Outcome.FAILURE, others=(Critical("POST_SUCCESS", priority=-1),)),
+    "critical failed last": Ending(Outcome.SUCCESS, others=(Critical("COMPLETED", priority=1),)),
+    "critical failed last, answered": Ending(
+        Outcome.SUPPLIED, None, answer, others=(Critical("COMPLETED", priority=1),)
     ),
 }
 
 
 class TestEnds:
+    @pytest.mark.parametrize("is_leaf", [False, True], ids=["marked", "leaf"])
     @pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
-    def test_the_end_is_told_once_however_the_call_ends(self, kind, any_decorator, ending):
-        decide, run, others, options, outcome, token = ending
-        guard = Guard(decide)
-        function = kind.make(run, any_decorator(guard, *(copy.copy(other) for other in others), **options))
-        kind.ended(function)
-        assert len(guard.asked) == 1
-        assert guard.outcomes == [(outcome, token)]
-        assert TELLING == []
-
-    @pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
-    def test_the_end_is_told_to_a_leaf_too(self, kind, ending):
-        decide, run, others, options, outcome, token = ending
-        guard = Guard(decide, is_leaf=True)
-        function = kind.make(run, CallPyBack([guard, *(copy.copy(other) for other in others)], **options))
-        kind.ended(function)
-        assert len(guard.asked) == 1
-        assert guard.outcomes == [(outcome, token)]
+    def test_the_end_is_told_once_however_the_call_ends(self, any_decorator, ending, is_leaf):
+        heard = {}
+        for kind in KINDS:
+            guard = Guard(ending.decide, is_leaf=is_leaf)
+            others = (copy.copy(other) for other in ending.others)
+            kind.ended(kind.make(ending.body, any_decorator(guard, *others, **ending.options)))
+            heard[kind.name] = (len(guard.asked), guard.outcomes)
+        assert heard == {kind.name: (1, [(ending.outcome, ending.token)]) for kind in KINDS}
         assert TELLING == []
 
     def test_it_hears_the_value_the_exception_and_the_time(self, kind):
@@ -547,7 +503,6 @@ class TestUnfinished:
         if left_by == "close":
             drive(items.aclose()) if kind.is_async else items.close()
         del items
-        gc.collect()
         assert guard.outcomes == [(Outcome.ABANDONED, "token")]
 
     @pytest.mark.parametrize("left_by", ["close", "collection"])
@@ -768,6 +723,12 @@ class TestDeciding:
         assert plain.told == ["POST_SUCCESS", "COMPLETED"]
         assert (guard.outcomes, below.outcomes) == ([(Outcome.SUCCESS, None)], [(Outcome.SUCCESS, "token")])
         assert failures(function) == {}
+
+    def test_an_answer_without_a_value_answers_nothing(self, kind, path):
+        guard, below = Guard(StopProcessing, priority=9), Guard(lambda: "token")
+        function = kind.make(body, CallPyBack([guard, below, MetricsObserver()], **path))
+        assert kind.call(function) == "of the body"
+        assert (guard.outcomes, below.outcomes) == ([(Outcome.SUCCESS, None)], [(Outcome.SUCCESS, "token")])
 
     def test_one_answer_serves_many_threads_and_is_never_raised(self, kind, decorator):
         answer = StopProcessing(kind.answer("answer"))

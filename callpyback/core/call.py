@@ -31,6 +31,7 @@ NOT_ASKED: Final = _NotAsked()
 _OF_ONE_ATTEMPT: Final = frozenset(
     {
         "again",
+        "problem",
         "retry_notice",
         "captured",
         "expired",
@@ -87,6 +88,7 @@ class _Unset:
     attempt = 1
     earlier = 0.0  # seconds the body ran in earlier attempts
     began: float | None = None  # when the first attempt did
+    last_error: BaseException | None = None  # what the attempt before raised
     was_late = False  # the deadline of the attempt before passed
     again: Again | None = None  # the body is to run again
     retry_notice: RetryNotice | None = None
@@ -243,7 +245,7 @@ class Call(_Unset):
             began=self.started if self.began is None else self.began,
             _call_id=self.call_id,
             _timestamp=self.timestamp,
-            problem=self.exception,
+            last_error=self.exception,
             was_late=self.exception is self.expired,
         )
         if self.raised is not None:

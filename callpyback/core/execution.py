@@ -116,12 +116,17 @@ def _after_failure(call: Call, error: Exception) -> Generator[Awaitable[Any], An
     if policy.answers:
         try:
             decision = yield from _decided(call, policy.deciding(error, ExecutionContext(POST_FAILURE, call)))
-        except BaseException as raised:  # noqa: BLE001 - what a handler raises goes to the caller
+        except GeneratorExit:
+            raise  # this stretch is dropped
+        except ObserverExit as raised:
+            call.problem = raised.args[0]
+        except Exception as fault:  # noqa: BLE001 - what a handler raises is among its decisions; this is our own
+            report(fault)
+        except BaseException as raised:  # noqa: BLE001 - Ctrl-C and the like in a handler
             # No local variable of this function may be left to hold it: its traceback may hold this frame.
-            if (raised.args[0] if type(raised) is ObserverExit else raised) is not error:
-                call.problem = raised.args[0] if type(raised) is ObserverExit else raised
-                if is_own_cancellation(call.problem):
-                    return Outcome.CANCELLED, COMPLETED
+            call.problem = raised
+            if is_own_cancellation(raised):
+                return Outcome.CANCELLED, COMPLETED
         if call.interrupt is not None:  # met while an async handler was awaited
             return _of_interrupt(call.interrupt)
     terminal = COMPLETED if policy.expects(error) else ERROR
@@ -205,15 +210,25 @@ def retrying(call: Call) -> Steps:
         # On a record of its own: this one stays as contexts of the attempt have seen it.
         last = call.next_attempt()
         last.attempt = call.attempt
-        last.problem, last.vetoed, call.again = None, call.vetoed, None
+        last.vetoed, last.last_error, call.again = call.vetoed, None, None
         yield from _ended_between(last, error)
         call.problem = last.without_problem()
         last.release()
 
 
+def giving_up(call: Call) -> Steps:
+    """End a call whose next attempt can't be made: its last error goes to the caller."""
+    error: Any = call.exception
+    call.again = None
+    yield from _ended(call, Outcome.TIMED_OUT if error is call.expired else Outcome.FAILURE, COMPLETED)
+    if call.problem is None:
+        call.problem = without_own_frame(error)
+
+
 def attempting(call: Call) -> Steps:
     """Into the body for another attempt; to the end, if a critical observer fails there."""
-    error: Any = call.without_problem()
+    error: Any = call.last_error
+    call.last_error = None
     if call.plan.listeners[EXECUTING]:
         yield from told(call, EXECUTING)
         if _is_to_end(call):

@@ -106,19 +106,37 @@ class ErrorPolicy:
     def deciding(self, error: Exception, context: ExecutionContext) -> Deciding:
         """Ask, in this order, `retry`, for errors that are expected the handler and the default; None for nobody."""
         if self._retry is not None and not context.items:  # what a generator has given away can't be given anew
-            wait = self._retry.next_wait(error, context.attempt, context.lifetime)
-            if wait is not None:
-                return Again(wait, type_name(self._retry))
-        if not self.expects(error):
-            return None
-        if self._handler is not None:
-            decision: Decision = yield from asked(self._handler, error, context)
+            decision = self._asked_to_retry(error, context.attempt, context.lifetime)
             try:
                 if decision is not None:
                     return decision
             finally:
                 decision = None  # the traceback of an exception in it may hold this frame
-        return Answered(self._default.get(), "default_return") if self._default.is_given else None
+        if not self.expects(error):
+            return None
+        if self._handler is not None:
+            decided = yield from asked(self._handler, error, context)
+            try:
+                if decided is not None:
+                    return decided
+            finally:
+                decided = None
+        return self._default_answer() if self._default.is_given else None
+
+    def _asked_to_retry(self, error: Exception, attempt: int, elapsed: float | None) -> Decision:
+        name = type_name(self._retry)
+        try:
+            wait = self._retry.next_wait(error, attempt, elapsed)
+        except Exception as raised:  # noqa: BLE001 - as what a handler raises
+            return None if raised is error else Reraised(raised, name)
+        return None if wait is None else Again(wait, name)
+
+    def _default_answer(self) -> Decision:
+        try:
+            value = self._default.get()
+        except Exception as raised:  # noqa: BLE001 - what makes the default is the user's, and what it raises too
+            return Reraised(raised, "default_return")
+        return Answered(value, "default_return")
 
 
 def asked(handler: Any, error: Exception, context: ExecutionContext) -> Deciding:
@@ -128,15 +146,17 @@ def asked(handler: Any, error: Exception, context: ExecutionContext) -> Deciding
     """
     if callable(getattr(handler, "decide", None)):
         return cast("Decision", (yield from handler.decide(error, context)))
+    is_async = kind_of(handler.handle_error) is FunctionKind.COROUTINE
+    name = type_name(handler)
     try:
         value = handler.handle_error(error, context)
-        if kind_of(handler.handle_error) is FunctionKind.COROUTINE:
+        if is_async:
             value = yield value  # refused around what can't await it
     except ObserverExit:
         raise
     except Exception as raised:  # noqa: BLE001 - what a handler raises goes to the caller
-        return None if raised is error else Reraised(raised, type_name(handler))
-    return Answered(value, type_name(handler))
+        return None if raised is error else Reraised(raised, name)
+    return Answered(value, name)
 
 
 def _copied(default: Any) -> Any:

@@ -70,6 +70,7 @@ class Shell:
         again = filled(
             AGAIN,
             waited=self.driven("retrying(call)"),
+            given_up=self.driven("giving_up(call)"),
             attempted=self.driven("attempting(call)"),
             raised=filled(RAISED, released=RELEASED),
         )
@@ -213,13 +214,14 @@ def _before(layout: Layout, shell: Shell) -> str:
         resumed += "run(resumed_beginning(call, at, failure))\nfailure = None\n"
         test = "failure is not None"
     else:
-        resumed += f"call.hold({_held(layout)})\n"
+        resumed += _held_in_call(layout)
         steps = "resumed_beginning(call, at, failure, decision)"
         if _answers_at_once(layout, shell):
             steps = f"{steps} if answered is None else resumed_answer(call, answered, at, failure, decision)"
             resumed = f"if answered is DONE:\n    return value\n{resumed}"
         resumed += shell.driven(steps) + "failure = decision = None\n"
-        resumed += "".join(f"held_{at} = call.token_of({_listener_at(at)}_registration)\n" for at in guards)
+        reloaded = (f"held_{at} = call.token_of({_listener_at(at)}_registration)" for at in guards)
+        resumed += "".join(contained(statement) for statement in reloaded)
         test = "failure is not None or decision is not None"
     resumed += decided
     unasked = "".join(f"held_{at} = " for at in guards)
@@ -283,7 +285,7 @@ def _made_late(layout: Layout) -> str:
 
 
 def _held_in_call(layout: Layout) -> str:
-    return f"call.hold({_held(layout)})\n" if layout.guards[PRE_EXECUTION] else ""
+    return contained(f"call.hold({_held(layout)})") if layout.guards[PRE_EXECUTION] else ""
 
 
 def _failed(layout: Layout, shell: Shell) -> str:

@@ -41,6 +41,8 @@ try:
     call = call.next_attempt()
 except Exception as fault:
     report(fault)
+    {given_up}
+{raised}
 {attempted}
 {raised}
 """

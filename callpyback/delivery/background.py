@@ -42,8 +42,7 @@ class BackgroundObserver(BaseObserver):
     turns it into `SystemExit`. If this observer is dropped without `shutdown()`, its thread delivers the rest and ends.
 
     Args:
-        observer: Who is told. Guards and critical observers are refused, because they work only
-            while the call runs.
+        observer: Who is told. Guards and critical observers are refused, because they work only while the call runs.
         max_queue: The greatest number of contexts in the queue.
         overflow: What happens at a full queue: "drop_oldest" drops the oldest context in it, "drop_newest" the one
             offered, "block" has the call wait for room, up to `block_timeout`, and then drops the one offered.
@@ -58,15 +57,15 @@ class BackgroundObserver(BaseObserver):
 
     Example:
         >>> from callpyback import BackgroundObserver, CallPyBack, on_success
-        >>> mail = BackgroundObserver(on_success(lambda value: print("sent:", value)))
+        >>> sent = []
+        >>> mail = BackgroundObserver(on_success(lambda value: sent.append(value)))
         >>> @CallPyBack(observers=[mail])
         ... def order(item):
         ...     return f"one {item}"
         >>> order("book")
         'one book'
-        >>> mail.flush()
-        sent: one book
-        True
+        >>> mail.flush(), sent
+        (True, ['one book'])
         >>> mail.ledger.delivered, mail.ledger.pending
         (1, 0)
     """
@@ -87,10 +86,11 @@ class BackgroundObserver(BaseObserver):
     ) -> None:
         sink = self._sink_of(observer)
         super().__init__(
-            sink.priority if priority is None else priority,
-            sink.name if name is None else name,
-            states=sink.states if states is None else states,
+            sink.priority if priority is None else priority, sink.name if name is None else name, states=states
         )
+        if states is None:
+            self.states = sink.states
+        self.notices = sink.notices
         sink.name = self.name
         self.observer = observer
         self.max_queue = checked_count("max_queue", max_queue)
@@ -102,7 +102,7 @@ class BackgroundObserver(BaseObserver):
     def _sink_of(self, observer: Any) -> Sink:
         return Sink.one_by_one(observer)
 
-    def _pace_of(self, _: Sink) -> Pace:
+    def _pace_of(self, sink: Sink) -> Pace:  # noqa: ARG002 - that of batches depends on it
         return Pace(portion=1, least=1, enough=max(1, self.max_queue // 2), seconds=_GATHERING)
 
     def _connect(self, sink: Sink) -> None:

@@ -46,18 +46,17 @@ class BatchingObserver(BackgroundObserver):
 
     Example:
         >>> from callpyback import BatchingObserver, CallPyBack, ExecutionState
+        >>> stored = []
         >>> def store(contexts):
-        ...     print("storing", [context.result.value for context in contexts])
+        ...     stored.append([context.result.value for context in contexts])
         >>> batches = BatchingObserver(store, batch_size=2, states=ExecutionState.POST_SUCCESS)
         >>> @CallPyBack(observers=[batches])
         ... def double(n):
         ...     return 2 * n
         >>> [double(n) for n in range(3)]
         [0, 2, 4]
-        >>> batches.shutdown()
-        storing [0, 2]
-        storing [4]
-        True
+        >>> batches.shutdown(), stored
+        (True, [[0, 2], [4]])
     """
 
     def __init__(

@@ -28,7 +28,7 @@ class _UnmarkedWait(selectors.DefaultSelector):
 
 class _Loop(asyncio.SelectorEventLoop):
     # As an attribute of a class it stays the machine's clock when a test freezes the functions of the time module.
-    time = staticmethod(SYSTEM.monotonic)
+    time = staticmethod(SYSTEM.monotonic)  # pyright: ignore[reportAssignmentType]
 
     def __init__(self) -> None:
         super().__init__(_UnmarkedWait())

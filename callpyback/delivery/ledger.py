@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import sys
+from collections.abc import Callable, Sized
 from itertools import islice
-from operator import length_hint
-from typing import Any
 
 import msgspec
 
@@ -36,14 +36,15 @@ class Count:
     """A number that any thread may add to, without a lock and without losing a step.
 
     It is kept by an iterator written in C: a step is taken within one bytecode, so no other thread comes between, nor
-    a signal handler or a finalizer; and `length_hint` tells how many steps are left. Iterators that are stepped
+    a signal handler or a finalizer; and the iterator tells how many steps are left. Iterators that are stepped
     together, as by `zip`, count together.
     """
 
-    __slots__ = ("steps",)
+    __slots__ = ("left", "steps")
 
     def __init__(self) -> None:
         self.steps = iter(range(sys.maxsize))
+        self.left: Callable[[], int] = self.steps.__length_hint__  # type: ignore[attr-defined]
 
     def add(self, number: int = 1) -> None:
         """Add a number of at least 1."""
@@ -52,11 +53,11 @@ class Count:
     @property
     def value(self) -> int:
         """The number now."""
-        return sys.maxsize - length_hint(self.steps)
+        return sys.maxsize - self.left()
 
 
-def read_together(counts: tuple[Count, ...], queue: Any) -> tuple[list[int], int]:
+def read_together(counts: tuple[Count, ...], queue: Sized) -> tuple[list[int], int]:
     """Return the values of some counts and the length of a queue, all of the same moment."""
-    sources = (*(count.steps for count in counts), queue)
-    *left, length = tuple(map(length_hint, sources))  # one call in C, during which no other thread runs
+    readings = (*[count.left for count in counts], queue.__len__)
+    *left, length = tuple(map(operator.call, readings))  # one call in C, during which no other thread runs
     return [sys.maxsize - steps for steps in left], length

@@ -63,6 +63,7 @@ class Pipeline:
         queue, worker = self.queue, self.worker
         queue.ring_at = queue.max_queue
         if queue.is_closed and worker.has_ended:
+            queue.ring_at = 1  # as the worker has left it; asked after it was changed above, so that none is missed
             queue.discard()  # offered in the last moment
         elif worker.is_resting or not worker.is_alive:
             if not worker.is_alive:

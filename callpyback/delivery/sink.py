@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from callpyback.core.configuration import looking_at, refuse
 from callpyback.core.functions import FunctionKind, kind_of
-from callpyback.core.observer_checks import check_observer, checked_priority, checked_states, shown_name
+from callpyback.core.observer_checks import (
+    check_observer,
+    checked_notices,
+    checked_priority,
+    checked_states,
+    shown_name,
+)
 from callpyback.core.safe_repr import safe_repr
 from callpyback.errors import ConfigurationError
 
@@ -21,7 +27,7 @@ class Sink:
 
     Attributes:
         tell: Called with one context, or with a list of them if `takes_batches`.
-        is_async: Whether what it returns is to be awaited.
+        is_async: Whether what it returns is to be awaited, so that it needs an event loop.
         close: Called after the last delivery; None if there is nothing to close.
     """
 
@@ -31,7 +37,7 @@ class Sink:
             refuse("observer", observer, "something that runs when called; a generator does not, so remove the `yield`")
         self.observer = observer
         self.tell = tell
-        self.is_async = kind is FunctionKind.COROUTINE
+        self.is_async = kind is FunctionKind.COROUTINE or _has_async_callback(observer)
         self.takes_batches = takes_batches
         close = getattr(observer, "close", None)
         self.close: Callable[[], Any] | None = close if callable(close) else None
@@ -43,6 +49,7 @@ class Sink:
         states = getattr(observer, "states", None)
         if states is not None:
             self.states = checked_states(states, observer)
+        self.notices = checked_notices(getattr(observer, "notices", None), observer)
 
     @classmethod
     def one_by_one(cls, observer: Any) -> Sink:
@@ -75,6 +82,13 @@ class Sink:
                 sink.name = getattr(observer, "__qualname__", sink.name)
                 return sink
             return cls.one_by_one(observer)
+
+
+def _has_async_callback(observer: Any) -> bool:
+    """Return whether this is a callback observer, whose plain `update` returns what its callback returned."""
+    callback = getattr(observer, "callback", None)
+    is_callback = callable(callback) and callable(getattr(observer, "compiled", None))
+    return is_callback and kind_of(callback) is FunctionKind.COROUTINE
 
 
 def _refuse_inline_only(observer: Any) -> None:

@@ -248,7 +248,7 @@ class Worker:
         """Hand over, each failure of the observer contained."""
         try:
             told = self._sink.tell([item for item, _ in hand] if self._sink.takes_batches else hand[0][0])
-            if self._sink.is_async:
+            if self._sink.is_async and hasattr(told, "__await__"):
                 yield told
         except BaseException as error:  # isolation is the purpose, SystemExit included
             if self._sink.is_async and isinstance(error, GeneratorExit):

@@ -28,9 +28,9 @@ class CacheObserver(GuardObserver):
     for new ones (cachetools' `LRUCache`).
 
     Arguments are compared as `functools.lru_cache` does, by `==` and `hash`, with defaults filled in and keywords in
-    any order. They are kept alive with the result, but never `self` or `cls`: methods have their results for each
-    instance, compared by identity, and these go with it. A call runs uncached, and is counted as `uncacheable`, if an
-    argument can't be hashed, or its instance not be weakly referenced.
+    any order. They are kept alive with the result, but never `self` or `cls`, unless the result refers to it: methods
+    have their results for each instance, compared by identity, and these go with it. A call runs uncached, and is
+    counted as `uncacheable`, if an argument can't be hashed, or its instance not be weakly referenced.
 
     Of simultaneous calls with equal arguments one runs the body and the others wait for its result, threads and tasks
     alike. If it fails or is cancelled, each of them runs the body itself. A call does not wait where that could not
@@ -190,7 +190,9 @@ class CacheObserver(GuardObserver):
 
 
 def _added(many: Iterable[CachedFunction]) -> dict[str, Any]:
-    total = dict.fromkeys(("hits", "waits", "misses", "uncacheable", "size", "evictions", "expirations"), 0)
+    total: dict[str, Any] = dict.fromkeys(
+        ("hits", "waits", "misses", "uncacheable", "size", "evictions", "expirations"), 0
+    )
     for cached in many:
         for name, number in cached.get_metrics().items():
             total[name] += number

@@ -29,7 +29,7 @@ class ArgumentKeys:
         typed: Whether the types of the arguments are part of the key.
 
     Attributes:
-        arity: A call with so many positional arguments and no keywords has its `args` as the key; -1 if none has.
+        has_plain_keys: Whether a call with all arguments given by position has just these as its values in the key.
 
     Example:
         >>> def area(width, height=1, *, unit="m"): ...
@@ -38,17 +38,16 @@ class ArgumentKeys:
         True
     """
 
-    __slots__ = ("_has_keywords", "_has_rest", "_is_open", "_keyword_only", "_positional", "_typed", "arity")
+    __slots__ = ("_has_keywords", "_has_rest", "_keyword_only", "_positional", "_typed", "has_plain_keys")
 
     def __init__(self, parameters: Iterable[inspect.Parameter], *, typed: bool) -> None:
         known = tuple(parameters)
-        self._positional = tuple(p for p in known if p.kind in _POSITIONAL)
-        self._keyword_only = tuple(p for p in known if p.kind is p.KEYWORD_ONLY)
+        self._positional = tuple(_asked_by(p) for p in known if p.kind in _POSITIONAL)
+        self._keyword_only = tuple(_asked_by(p) for p in known if p.kind is p.KEYWORD_ONLY)
         self._has_rest = any(p.kind is p.VAR_POSITIONAL for p in known)
         self._has_keywords = any(p.kind is p.VAR_KEYWORD for p in known)
-        self._is_open = bool(self._keyword_only) or self._has_rest or self._has_keywords
         self._typed = typed
-        self.arity = -1 if self._is_open else len(self._positional)
+        self.has_plain_keys = not (self._keyword_only or self._has_rest or self._has_keywords)
 
     def of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
         """Return the key of a call; it may turn out not to be hashable.
@@ -56,31 +55,45 @@ class ArgumentKeys:
         Raises:
             TypeError: The function can't be called like this.
         """
-        values = self._normalised(args, kwargs) if kwargs or len(args) != self.arity else args
-        return (values, tuple(map(type, values))) if self._typed else values
+        is_plain = self.has_plain_keys and not kwargs and len(args) == len(self._positional)
+        values = args if is_plain else self._normalised(args, kwargs)
+        return values + tuple(map(type, values)) if self._typed else values
 
     def _normalised(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         if len(args) > len(self._positional) and not self._has_rest:
             raise TypeError
-        values, left = list(args), dict(kwargs)
-        values += [_given(parameter, left) for parameter in self._positional[len(args) :]]
-        if self._is_open:
+        values, asked = list(args), self._positional[len(args) :]
+        left = len(kwargs) - _take(asked, kwargs, values)
+        if not self.has_plain_keys:
             values.append(_REST_ENDS)
-            values += [_given(parameter, left) for parameter in self._keyword_only]
-        if left and not self._has_keywords:
-            raise TypeError
-        for name in sorted(left):
-            values += (name, left[name])
+            left -= _take(self._keyword_only, kwargs, values)
+        if left:
+            if not self._has_keywords:
+                raise TypeError
+            taken = {name for name, _ in (*asked, *self._keyword_only)}
+            for name in sorted(kwargs):
+                if name not in taken:
+                    values += (name, kwargs[name])
         return tuple(values)
 
 
-def _given(parameter: inspect.Parameter, left: dict[str, Any]) -> Any:
-    """Return the argument of a parameter that was not given by position, taking it from what is left."""
-    if parameter.name in left and parameter.kind is not parameter.POSITIONAL_ONLY:
-        return left.pop(parameter.name)
-    if parameter.default is parameter.empty:
-        raise TypeError
-    return parameter.default
+def _asked_by(parameter: inspect.Parameter) -> tuple[str | None, Any]:
+    """Return the keyword and the default of a parameter; no keyword if it can't be given by one."""
+    return None if parameter.kind is parameter.POSITIONAL_ONLY else parameter.name, parameter.default
+
+
+def _take(asked: tuple[tuple[str | None, Any], ...], kwargs: dict[str, Any], values: list[Any]) -> int:
+    """Append the argument for each, by keyword or by default; return how many keywords that were."""
+    taken = 0
+    for name, default in asked:
+        if name in kwargs:
+            values.append(kwargs[name])
+            taken += 1
+        elif default is inspect.Parameter.empty:
+            raise TypeError
+        else:
+            values.append(default)
+    return taken
 
 
 def parameters_of(signature: FunctionSignature) -> tuple[inspect.Parameter, ...]:

@@ -72,18 +72,19 @@ class CachedFunction:
         self._tallies = {name: Tally() for name in ("hits", "waits", "misses", "uncacheable")}
         self._hits, self._waits, self._misses, self._uncacheable = self._tallies.values()
         self._counted_before = dict.fromkeys(self._tallies, 0)
-        self.admit = self._fast() if key is None else self._admit
+        has_fast_keys = key is None and (self._method_keys if signature.takes_instance else self._keys).has_plain_keys
+        self.admit = self._fast() if has_fast_keys else self._admit
         reset_after_fork(self)
 
     def _fast(self) -> Decide:
         """Return what decides as `_admit` does, fast where a known result is asked for by positional arguments."""
+        # With fewer arguments than the function has, nothing is found here: the defaults are part of every key.
         is_method, typed, is_endless, clock = self.signature.takes_instance, self._typed, self._is_endless, self._clock
-        arity = self._method_keys.arity + 1 if is_method else self._keys.arity
         common, shelf_of = self._shelves.common.entries.get, self._shelves.find_by_number
         use, hits, otherwise = self._shelves.eviction.uses.append, self._hits, self._admit
 
         def admit(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if kwargs or len(args) != arity:
+            if kwargs:
                 return otherwise(args, kwargs)
             if is_method and args:
                 shelf = shelf_of(id(args[0]))
@@ -93,7 +94,7 @@ class CachedFunction:
             else:
                 find, values = common, args
             try:
-                entry = find((values, tuple(map(type, values))) if typed else values)
+                entry = find(values + tuple(map(type, values)) if typed else values)
             except Exception:  # noqa: BLE001 - a `__hash__` or `__eq__` of an argument
                 return otherwise(args, kwargs)
             if entry is None or not (is_endless or clock() < entry.expires):

@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from callpyback import CacheObserver, CallPyBack, MockTimeSource
+from callpyback import CacheObserver, CallPyBack, ConfigurationError, MockTimeSource
 from callpyback.guards.cache_keys import ArgumentKeys
 from kinds import ended
 
@@ -194,3 +194,47 @@ def test_types_make_keys_differ_that_would_be_equal(signature, call):
     as_floats = tuple(map(float, args)), {name: float(value) for name, value in kwargs.items()}
     assert keys.of(*call) == keys.of(args, dict(reversed(kwargs.items())))
     assert (keys.of(*call) == keys.of(*as_floats)) is (call == ((), {}))
+
+
+class Hostile:
+    """Raises whatever is asked of it."""
+
+    def __getattr__(self, name):
+        raise RuntimeError(name)
+
+    def __repr__(self):
+        raise RuntimeError("no text")
+
+    __str__ = __bool__ = __len__ = __iter__ = __eq__ = __hash__ = __lt__ = __float__ = __repr__
+
+
+ODD = {
+    "a builtin": len,
+    "a class": type,
+    "an object": object(),
+    "a hostile class": Hostile,
+    "something hostile": Hostile(),
+    "no key": lambda: None,
+    "an unhashable key": lambda arguments: [],
+}  # by name: Hypothesis shows what it draws
+ANYTHING = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**400), 10**400),
+    st.floats(),
+    st.sampled_from(sorted(ODD)),
+    st.lists(st.integers(), max_size=2),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(parameter=st.sampled_from(["ttl_seconds", "maxsize", "key", "typed", "priority", "name"]), value=ANYTHING)
+def test_any_value_for_any_parameter_works_or_is_refused_by_name(parameter, value):
+    given_value = ODD.get(value, value) if isinstance(value, str) else value
+    made = ended(lambda: CacheObserver(**{parameter: given_value}))
+    if made.exception is not None:
+        assert isinstance(made.exception, ConfigurationError)
+        assert parameter in str(made.exception)
+        return
+    function = CallPyBack([made.value])(lambda number: [number])
+    assert [function(number) for number in (1, 1, 2)] in ([[1], [1], [2]], [[1], [1], [1]])

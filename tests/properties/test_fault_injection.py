@@ -26,16 +26,20 @@ from callpyback import (
     ExecutionState,
     MetricsObserver,
     MockTimeSource,
+    Notice,
     StopProcessing,
+    Wait,
     on_completion,
     on_failure,
+    on_retry,
     on_success,
 )
 from callpyback.core.dispatch import TELLING
 from callpyback.core.drivers import complete, run
 from callpyback.core.variable_extraction.prologue import keep_frame
 from callpyback.core.wrappers import items_of
-from kinds import KINDS, BoundWitness, Witness, ended
+from kinds import KINDS, BoundWitness, Ended, Witness, ended, pause
+from retrying import ASYNC_KINDS, make
 
 # A generator that is dropped is resumed too, and Python can only print what is raised then.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -92,6 +96,41 @@ class BodyError(Exception):
     pass
 
 
+class Waiting(Wait):
+    """What a guard's decision waits for."""
+
+    def __init__(self, decision) -> None:
+        self.decision = decision
+
+    def block(self):
+        if isinstance(self.decision, CallVetoed):
+            raise self.decision
+        return self.decision
+
+    async def wait(self):
+        await pause()
+        return self.block()
+
+
+class Guard:
+    """Decides by plain values."""
+
+    priority = 3
+    guard = True
+
+    def __init__(self, decision="token") -> None:
+        self.decision = decision
+        self.ends = []
+
+    def bind_guard(self, function_signature, clock):
+        def admit(args, kwargs):
+            if isinstance(self.decision, CallVetoed):
+                raise self.decision
+            return self.decision
+
+        return admit, lambda elapsed, value, exception, outcome, token: self.ends.append((outcome, token))
+
+
 WATCHED = {
     "context": lambda: ([Curious(priority=1)], {}),
     "no context": lambda: ([BoundWitness(), MetricsObserver()], {}),
@@ -99,6 +138,8 @@ WATCHED = {
     "failing": lambda: ([Failing(), Curious(priority=1)], {"max_observer_failures": 2}),
     "another clock": lambda: ([Curious(priority=1)], {"time_source": MockTimeSource()}),
     "every state": lambda: ([Curious(*ExecutionState)], {}),
+    "guard": lambda: ([Guard(), Curious(priority=1)], {}),
+    "guard that waits": lambda: ([Guard(Waiting("token")), MetricsObserver()], {}),
     "locals": lambda: ([Curious(priority=1)], {"variable_names": ["value"]}),
     "locals, another clock": lambda: ([Curious()], {"variable_names": ["value"], "time_source": MockTimeSource()}),
 }
@@ -168,13 +209,20 @@ class Deciding:
         raise self.decision
 
 
+DECIDED = {
+    "by an observer": Deciding,
+    "by a guard": Guard,
+    "after a wait": lambda decision: Guard(Waiting(decision)),
+}
+
+
 @pytest.mark.parametrize("decision", ["veto", "answer"])
-def test_a_fault_never_runs_a_body_that_was_refused_before_it(kind, decision):
+@pytest.mark.parametrize("decided", DECIDED)
+def test_a_fault_never_runs_a_body_that_was_refused_before_it(kind, decided, decision):
     ran, hurt = [], set()
     for at in range(1, MOST_OPERATIONS):
         raised = CallVetoed() if decision == "veto" else StopProcessing(kind.answer("answer"))
-        decided = []
-        watching = [Deciding(raised), on_completion(lambda outcome, decided=decided: decided.append(outcome))]
+        watching = [DECIDED[decided](raised), on_completion(lambda outcome: None)]
         function = kind.make(partial(ran.append, at), CallPyBack(watching))
         fault = Fault(at, RuntimeError)
         came = fault.during(partial(kind.call, function))
@@ -190,15 +238,96 @@ def test_a_fault_never_runs_a_body_that_was_refused_before_it(kind, decision):
     assert hurt == set()
 
 
+class Again:
+    """Runs the body once more."""
+
+    def next_wait(self, error, attempt, elapsed):
+        return 0.0 if attempt == 1 else None
+
+
+class Handler:
+    def handle_error(self, error, context):
+        return "handled"
+
+
+class AsyncHandler:
+    async def handle_error(self, error, context):
+        await pause()
+        return "handled"
+
+
+RETRIED = {
+    "context": lambda: ([Curious(priority=1)], {}),
+    "no context": lambda: ([BoundWitness()], {}),
+    "guard": lambda: ([Guard()], {}),
+    "notice": lambda: ([on_retry(lambda exception, wait: None), Curious(priority=1, notices=Notice.RETRY)], {}),
+    "another clock": lambda: ([Curious(*ExecutionState, priority=1)], {"time_source": MockTimeSource()}),
+    "locals": lambda: ([Curious(priority=1)], {"variable_names": ["value"]}),
+    "handler": lambda: ([Curious(priority=1)], {"error_handler": Handler()}),
+}
+
+
+def hurt_by_faults(kind, failures: int, watched, values) -> set:
+    """Call a function that fails so often and then returns, with each fault; return the faults that could be seen.
+
+    A fault may keep the body from being repeated, or a handler from being asked: then the caller gets an error of the
+    body's own.
+    """
+    hurt = set()
+    for at in range(1, MOST_OPERATIONS):
+        errors, ran = [BodyError(number) for number in range(failures)], []
+
+        def body(errors=errors, ran=ran):
+            ran.append("run")
+            value = "value"
+            if len(ran) <= len(errors):
+                raise errors[len(ran) - 1]
+            return value
+
+        observers, options = watched()
+        last = Witness(priority=-5, name="last")
+        function = make(kind, body, CallPyBack([*observers, last], retry=Again(), **options))
+        fault = Fault(at, RuntimeError if at % 2 else MemoryError)
+        came = fault.during(partial(kind.call, function))
+        if fault.where is None:
+            return hurt
+        if kind.is_generator and isinstance(came.exception, IndexError):  # no item: a handler ended it
+            came = Ended("handled")
+        is_users = any(came.exception is error for error in errors[: len(ran)])
+        if not (is_users or (came.exception is None and came.value in values)):
+            hurt.add((fault.where, repr(came)))
+        if len(ran) > 2 or told_twice([last, *(known for known in observers if isinstance(known, Witness))]):
+            hurt.add((fault.where, f"ran {len(ran)} times"))
+        assert TELLING == []
+        assert_next_call_is_told(kind, function, last)
+    return pytest.fail(f"more than {MOST_OPERATIONS} operations a call")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.name != "method"], ids=str)
+@pytest.mark.parametrize("way", RETRIED)
+@pytest.mark.parametrize("failures", [1, 2])
+def test_with_retries_the_caller_sees_the_outcome_of_an_attempt(kind, way, failures):
+    values = {"value", "handled"} if way == "handler" else {"value"}
+    assert hurt_by_faults(kind, failures, RETRIED[way], values) == set()
+
+
+@pytest.mark.parametrize("kind", ASYNC_KINDS, ids=str)
+def test_with_an_async_handler_the_caller_sees_its_answer_or_the_users_error(kind):
+    watched = lambda: ([Curious()], {"error_handler": AsyncHandler()})  # noqa: E731 - as the ways above
+    assert hurt_by_faults(kind, 2, watched, {"handled"}) == set()
+
+
 def at_depth(depth: int, call):
     return call() if depth == 0 else at_depth(depth - 1, call)
 
 
 RECURSION = {
-    "context": lambda: ([Curious()], ()),
-    "failing": lambda: ([Failing(), Witness()], ()),
-    "no context": lambda: ([BoundWitness()], ()),
-    "locals": lambda: ([Curious()], ("value",)),
+    "context": lambda: ([Curious()], {}),
+    "failing": lambda: ([Failing(), Witness()], {}),
+    "no context": lambda: ([BoundWitness()], {}),
+    "locals": lambda: ([Curious()], {"variable_names": ["value"]}),
+    "guard": lambda: ([Guard()], {}),
+    "retried": lambda: ([Curious(), on_retry(lambda exception: None)], {"retry": Again()}),
 }
 
 
@@ -217,8 +346,8 @@ def test_near_the_recursion_limit_a_call_ends_as_under_an_empty_wrapper(way, end
     def wrapped(*args, **kwargs):
         return bare(*args, **kwargs)
 
-    observers, names = RECURSION[way]()
-    function = CallPyBack(observers, variable_names=names, max_observer_failures=10**6)(bare)
+    observers, options = RECURSION[way]()
+    function = CallPyBack(observers, max_observer_failures=10**6, **options)(bare)
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(300)
     differing = []

@@ -11,7 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callpyback import CallPyBack, ExecutionState, MetricsObserver, MockTimeSource, NullVariable, Outcome, handle
+from callpyback import (
+    CallPyBack,
+    ExecutionState,
+    MetricsObserver,
+    MockTimeSource,
+    Notice,
+    NullVariable,
+    Outcome,
+    Retry,
+    handle,
+)
 from callpyback.core.dispatch import TELLING
 from kinds import BoundWitness, ended
 
@@ -21,6 +31,8 @@ class Separate:
 
     The observed functions take `own`, have a local `mine = own` and return `own`, or raise ValueError(own).
     """
+
+    notices = Notice.RETRY
 
     def __init__(self, priority: int = 0) -> None:
         self.priority = priority
@@ -32,14 +44,19 @@ class Separate:
         own, slot = context.arguments["own"], context.slot
         if context.state is ExecutionState.PRE_EXECUTION:
             self.same("an empty slot", slot, {})
-            slot["own"], slot["id"], slot["by"] = own, context.call_id, self
+            slot["own"], slot["id"], slot["by"], slot["failed"] = own, context.call_id, self, 0
             return
         self.same("the slot", (slot["own"], slot["id"], slot["by"]), (own, context.call_id, self))
+        slot["failed"] += context.state is ExecutionState.POST_FAILURE
+        if context.notice is not None:
+            self.same("the notice", (context.notice.exception.args, context.notice.attempt), ((own,), slot["failed"]))
+            return
         if context.outcome is Outcome.ABANDONED:
             # GeneratorExit says nothing, and the frame of an abandoned call is not read.
             self.same("the local", context.local_variables.get("mine", NullVariable), NullVariable)
             self.ended.append((own, context.call_id))
             return
+        self.same("the attempt", context.attempt, slot["failed"] + (context.result.exception is None))
         if context.result.exception is not None:
             self.same("the exception", context.result.exception.args, (own,))
         elif context.function_signature.kind != "async generator function":
@@ -53,10 +70,18 @@ class Separate:
             self.mixed.append((what, seen, expected))
 
 
+def repeating() -> Retry:
+    return Retry(attempts=3, on=ValueError, wait=0)
+
+
 WATCHERS = {
     "straight": lambda: CallPyBack([Separate(1), MetricsObserver(), Separate(-1)]),
     "with locals": lambda: CallPyBack([Separate(1), Separate(-1)], variable_names=["mine"]),
     "general": lambda: CallPyBack([Separate(1), Separate(-1)], variable_names=["mine"], time_source=MockTimeSource()),
+    "retried": lambda: CallPyBack([Separate(1), MetricsObserver(), Separate(-1)], retry=repeating()),
+    "retried, with locals": lambda: CallPyBack(
+        [Separate(1), Separate(-1)], variable_names=["mine"], time_source=MockTimeSource(), retry=repeating()
+    ),
 }
 
 
