@@ -1666,7 +1666,7 @@ class TestTimeSources:
 
 class TestConfiguration:
     @pytest.mark.parametrize(
-        "wrong", ["5", [1], True, float("nan"), float("inf"), 0, -1, 10**400, 1j, {}, object()], ids=repr
+        "wrong", ["5", [1], True, float("nan"), float("inf"), 0, -1, 10**400, 1j, {}, object()], ids=range(11)
     )
     def test_a_limit_that_is_no_number_of_seconds_is_refused(self, wrong):  # F07
         with pytest.raises(ConfigurationError, match="max_execution_time"):

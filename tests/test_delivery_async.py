@@ -8,7 +8,7 @@ import time
 
 import freezegun
 
-from callpyback import BaseObserver, CallPyBack, ExecutionState, handle
+from callpyback import BaseObserver, CallPyBack, ExecutionState, handle, on_success
 from callpyback.core.dispatch import TELLING
 from delivering import LIMIT, Kept, background, counted, offered, worker_of
 

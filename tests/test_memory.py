@@ -240,7 +240,10 @@ def test_a_slot_is_released_at_the_end_of_the_call(kind):
     assert len(kept.contexts) == 9
 
 
-RETRIED = {**WAYS, "built-ins": lambda: {"observers": [MetricsObserver(), LoggingObserver()]}}
+RETRIED = {
+    "built-ins": lambda: {"observers": [MetricsObserver(), LoggingObserver()]},
+    **{name: WAYS[name] for name in ("by nobody", "by the notice", "with locals", "in every state")},
+}
 
 
 @pytest.fixture(params=RETRIED.values(), ids=RETRIED)

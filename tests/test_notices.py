@@ -145,7 +145,7 @@ class TestContexts:
         told_of(counting, clock=clock)
         assert counting.retries == 2
 
-    @pytest.mark.parametrize("notices", [RETRY, [RETRY], {RETRY}, iter([RETRY]), (RETRY, RETRY)])
+    @pytest.mark.parametrize("notices", [RETRY, [RETRY], {RETRY}, iter([RETRY]), (RETRY, RETRY)], ids=range(5))
     def test_notices_are_one_or_several(self, notices):
         witness = Witness(S.COMPLETED, notices=notices)
         told_of(witness)
@@ -328,7 +328,7 @@ class TestHooks:
         assert repr(function.on_retry).startswith("<Hook for RETRY of <FunctionHandle of ")
 
     @pytest.mark.parametrize(
-        "target", [functools.partial(int, base=10), operator.itemgetter(0), len, "a".join], ids=str
+        "target", [functools.partial(int, base=10), operator.itemgetter(0), len, "a".join], ids=range(4)
     )
     def test_callables_that_are_no_functions_have_it_too(self, target):
         told = []

@@ -190,11 +190,12 @@ def _note_lifetime(call: Call) -> None:
 def retrying(call: Call) -> Steps:
     """From the decision to run the body again to the moment it does; to the end, if something comes between."""
     again: Any = call.again
-    error: Any = call.exception
     raised: Any = call.raised
+    untouched = Untouched(raised.error)
     call.retry_notice = RetryNotice(call.attempt, raised, again.wait) if call.plan.listeners[Notice.RETRY] else None
     call.without_problem()
     yield from told(call, Notice.RETRY)
+    untouched.restore()
     if first_of(call.problem, call.interrupt) is None:
         try:
             yield from _paused(call, again.wait)
@@ -211,7 +212,7 @@ def retrying(call: Call) -> Steps:
         last = call.next_attempt()
         last.attempt = call.attempt
         last.vetoed, last.last_error, call.again = call.vetoed, None, None
-        yield from _ended_between(last, error)
+        yield from _ended_between(last, untouched)
         call.problem = last.without_problem()
         last.release()
 
@@ -230,13 +231,15 @@ def attempting(call: Call) -> Steps:
     error: Any = call.last_error
     call.last_error = None
     if call.plan.listeners[EXECUTING]:
+        untouched = Untouched(error)
         yield from told(call, EXECUTING)
+        untouched.restore()
         if _is_to_end(call):
-            yield from _ended_between(call, error)
+            yield from _ended_between(call, untouched)
 
 
-def _ended_between(call: Call, error: BaseException) -> Steps:
-    """End a call between two attempts, if it is to end; `error` is what the last one raised."""
+def _ended_between(call: Call, untouched: Untouched) -> Steps:
+    """End a call between two attempts, the last of which raised what is to be left untouched."""
     call.elapsed = call.earlier
     _note_lifetime(call)
     if call.interrupt is not None:
@@ -245,10 +248,11 @@ def _ended_between(call: Call, error: BaseException) -> Steps:
         # A critical observer failed: the user's own exception wins.
         call.decided_by, call.vetoed = None, False
         call.without_problem()
-        call.fail(error)
+        call.fail(untouched.error)
         yield from _ended(call, Outcome.TIMED_OUT if call.was_late else Outcome.FAILURE, ERROR)
+        untouched.restore()
         if call.problem is None:
-            call.problem = without_own_frame(error)
+            call.problem = without_own_frame(untouched.error)
 
 
 def _is_to_end(call: Call) -> bool:

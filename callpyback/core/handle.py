@@ -66,6 +66,7 @@ class FunctionHandle:
         self._binding: Any = None
         self._is_paused = False
         self._version = 0
+        self._silent: Plan | None = None
         self._lock = threading.RLock()
         self.unobserved = 0
         self.on_call = Hook(self, ExecutionState.PRE_EXECUTION)
@@ -234,6 +235,7 @@ class FunctionHandle:
     def renew(self) -> None:
         """Have a new plan made: at once for a few observers, by the next call for many that come one by one."""
         self._version += 1
+        self._silent = None
         self._cell.cell_contents = STALE
         if len(self._listeners) <= _MADE_AT_ONCE:
             self.current_plan()
@@ -249,12 +251,19 @@ class FunctionHandle:
                 self._cell.cell_contents = STALE
         return cast("Plan", plan)
 
-    def _made_plan(self) -> Plan:
+    def silent_plan(self) -> Plan:
+        """Return the plan for a call that an observer makes: nobody is told; error handling and deadline stay."""
+        if self._silent is None:
+            self._silent = self._made_plan(for_observers=True)
+        return self._silent
+
+    def _made_plan(self, *, for_observers: bool = False) -> Plan:
         decorator = self._decorator
-        is_silent = self._is_paused or decorator.is_shut_down
+        is_silent = for_observers or self._is_paused or decorator.is_shut_down
         listeners = () if is_silent else tuple(known for known in self._listeners if not known.registration.retired)
         if not (listeners or decorator.policy.answers or self._deadline):
-            self._binding = None
+            if not for_observers:
+                self._binding = None
             return EMPTY
         wanted = decorator.variable_names and (
             decorator.policy.answers or any(listener.wants_variables for listener in listeners)
@@ -293,7 +302,8 @@ class FunctionHandle:
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_lock": None, "_binding": None, "_known": None, "_listeners": None}
+        dropped = dict.fromkeys(("_lock", "_binding", "_known", "_listeners", "_silent"))
+        return {**self.__dict__, **dropped}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

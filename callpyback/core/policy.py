@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from callpyback.core.decisions import Again, Answered, Deciding, Decision, Reraised
 from callpyback.core.functions import FunctionKind, kind_of
 from callpyback.core.raised import ObserverExit
+from callpyback.core.reporting import log
 from callpyback.core.safe_repr import safe_repr, safe_text, type_name
 from callpyback.errors import NO_VALUE, ConfigurationError
 
@@ -129,7 +132,7 @@ class ErrorPolicy:
             wait = self._retry.next_wait(error, attempt, elapsed)
         except Exception as raised:  # noqa: BLE001 - as what a handler raises
             return None if raised is error else Reraised(raised, name)
-        return None if wait is None else Again(wait, name)
+        return again(wait, name)
 
     def _default_answer(self) -> Decision:
         try:
@@ -139,13 +142,29 @@ class ErrorPolicy:
         return Answered(value, "default_return")
 
 
+def again(wait: Any, by: str) -> Again | None:
+    """Return that the body is to run again after a wait, unless that is None, or no number of seconds."""
+    if wait is None:
+        return None
+    is_number = isinstance(wait, float | int) and not isinstance(wait, bool)
+    if is_number and 0 <= wait <= sys.float_info.max:
+        return Again(float(wait), by)
+    expected = "%s wants to wait %s before the next attempt: expected a finite number of seconds from 0 on, or None"
+    log(logging.ERROR, f"{expected}; nothing is retried", by, safe_repr(wait))
+    return None
+
+
 def asked(handler: Any, error: Exception, context: ExecutionContext) -> Deciding:
     """Ask one handler: by its `decide`, or by `handle_error` where it has no more.
 
     `handle_error` answers by what it returns, raises `error` itself to pass, or raises what goes to the caller.
     """
     if callable(getattr(handler, "decide", None)):
-        return cast("Decision", (yield from handler.decide(error, context)))
+        decided = cast("Decision", (yield from handler.decide(error, context)))
+        try:
+            return again(decided.wait, decided.by) if isinstance(decided, Again) else decided
+        finally:
+            decided = None
     is_async = kind_of(handler.handle_error) is FunctionKind.COROUTINE
     name = type_name(handler)
     try:

@@ -179,17 +179,17 @@ _with_traceback: Callable[[BaseException, Any], BaseException] = BaseException.w
 class Untouched:
     """What a user's exception carries, to give it back after observers had it in hand."""
 
-    __slots__ = ("_error", "_kept", "_notes")
+    __slots__ = ("_kept", "_notes", "error")
 
     def __init__(self, error: BaseException) -> None:
-        self._error = error
+        self.error = error
         self._kept = (_TRACEBACK(error), _CAUSE(error), _CONTEXT(error), _SUPPRESS(error))
         notes = attributes_of(error).get("__notes__")
         self._notes = list(notes) if isinstance(notes, list) else notes
 
     def restore(self) -> None:
         """Give it back."""
-        error = self._error
+        error = self.error
         trace, cause, context, suppress = self._kept
         if _TRACEBACK(error) is not trace or _CAUSE(error) is not cause or _CONTEXT(error) is not context:
             vars(BaseException)["__traceback__"].__set__(error, trace)

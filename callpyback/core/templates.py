@@ -25,7 +25,9 @@ BEGUN: Final = """\
 current, call = plan, None
 try:
     current = watch.current_plan()
-    if not (current.is_empty or (TELLING and watch.is_unobserved())):
+    if TELLING and not current.is_empty and watch.is_unobserved():
+        current = watch.silent_plan()
+    if not current.is_empty:
         call = called(current, args, kwargs)
 except Exception as fault:
     report(fault)

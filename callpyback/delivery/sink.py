@@ -86,7 +86,7 @@ class Sink:
 
 def _has_async_callback(observer: Any) -> bool:
     """Return whether this is a callback observer, whose plain `update` returns what its callback returned."""
-    callback = getattr(observer, "callback", None)
+    callback: Any = getattr(observer, "callback", None)
     is_callback = callable(callback) and callable(getattr(observer, "compiled", None))
     return is_callback and kind_of(callback) is FunctionKind.COROUTINE
 
