@@ -162,7 +162,7 @@ def _awaited(call: Call, tell: Callable[[Call], Any], listener: Listener) -> Ste
 
 def _is_passed_over(call: Call, registration: Registration) -> bool:
     """Return whether PRE_EXECUTION is not told: to guards once it is decided, to plain observers if one said so."""
-    if registration.guard and call.decided:
+    if registration.guard and (call.decided or call.interrupt is not None):
         # A guard that was not asked has nothing to give back at the end, so it hears no more of this call.
         call.passed_over = (call.passed_over or frozenset()) | {registration}
         return True

@@ -324,7 +324,7 @@ def resumed_answer(call: Call, answered: int, at: int, error: BaseException, dec
     judge_afterwards(call, call.plan.listeners[COMPLETED][at], error)
     problem = call.without_problem()
     yield from _ended(call, Outcome.SUPPLIED, COMPLETED, at + 1)
-    call.problem = first_of(call.problem, problem)
+    call.problem = first_of(call.interrupt, problem, call.problem)
 
 
 def resumed_success(call: Call, at: int, error: BaseException) -> Steps:
@@ -339,4 +339,4 @@ def resumed_success(call: Call, at: int, error: BaseException) -> Steps:
         judge_afterwards(call, last[at - len(first)], error)
         problem = call.without_problem()
         yield from _ended(call, Outcome.SUCCESS, COMPLETED, at - len(first) + 1)
-        call.problem = first_of(call.problem, problem)
+        call.problem = first_of(call.interrupt, problem, call.problem)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from callpyback.observers.base import States
 
 _GATHERING: Final = 0.01
-"""Seconds the worker lets contexts gather after it was woken: waking it costs a call more than all the rest."""
+"""Seconds the worker lets contexts gather after it was woken."""
 
 
 class BackgroundObserver(BaseObserver):
@@ -31,6 +31,9 @@ class BackgroundObserver(BaseObserver):
     The observer may take its time, block, or be async (`async def update`, around functions of every kind: it gets an
     event loop of its own). It is told everything in the order of the offers, by one thread, which is started by the
     first offer. What it raises is counted, and logged at most once a minute. Nothing that it calls is observed.
+
+    A thread at rest waits about 10 ms for more contexts before it tells the first: being woken for each would cost the
+    calls more than all the rest.
 
     A call never waits, neither for the observer nor for a lock, unless `overflow="block"` says so. The queue is
     bounded: when it is full, something is lost, which is counted in `ledger` and logged once when it begins

@@ -37,7 +37,7 @@ class Count:
 
     It is kept by an iterator written in C: a step is taken within one bytecode, so no other thread comes between, nor
     a signal handler or a finalizer; and the iterator tells how many steps are left. Iterators that are stepped
-    together, as by `zip`, count together.
+    together, as by `zip`, count together. All this goes by the interpreter's lock, which free-threaded builds lack.
     """
 
     __slots__ = ("left", "steps")

@@ -92,10 +92,11 @@ class Pipeline:
         """Accept nothing more, deliver the rest, close the observer; return whether that was done in time."""
         self.queue.close()
         self._loss.end()
-        has_ended = not self.worker.stop(closes=True)
+        if not self.worker.stop(closes=True):
+            return not self.queue.discard()  # nothing is left, or there is no thread to deliver it
         if self.is_own_thread:
             return False
-        if not (has_ended or _waited(self.worker, END, timeout)):
+        if not _waited(self.worker, END, timeout):
             self.give_up()
             return False
         self.queue.discard()  # what was offered in the last moment
