@@ -19,7 +19,7 @@ from callpyback import (
     Outcome,
     handle,
 )
-from callpyback.core.dispatch import TELLING
+from callpyback.core.telling import TELLING
 from callpyback.handlers import Handler
 from kinds import KINDS, Kind, Witness, collected, drive, ended, pause
 from retrying import ASYNC_KINDS, BodyError, Flaky, make, repeating

@@ -18,7 +18,7 @@ from callpyback import (
     on_completion,
     on_success,
 )
-from callpyback.core.dispatch import TELLING
+from callpyback.core.telling import TELLING
 from kinds import KINDS, Witness, drive, ended, pause
 
 ASYNC_KINDS = [kind for kind in KINDS if kind.is_async]

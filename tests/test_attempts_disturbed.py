@@ -26,7 +26,7 @@ from callpyback import (
     on_failure,
     on_retry,
 )
-from callpyback.core.dispatch import TELLING
+from callpyback.core.telling import TELLING
 from kinds import KINDS, Kind, Witness, drive, ended, pause
 from retrying import ASYNC_KINDS, BodyError, Flaky, WaitingClock, make, repeating
 

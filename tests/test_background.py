@@ -8,6 +8,7 @@ properties/test_delivery.py. Of the list of cases:
   is in test_batching.py.
 * C34: gevent is not among the tested libraries. Locks, threads and waits are those of `threading` and `queue`, looked
   up when they are made, so a program that gevent has patched gets greenlets.
+* C35: the counts go by the interpreter's lock; free-threaded builds are not among the tested Pythons.
 * M09: the worst case is in the docstring of `BackgroundObserver`; that the queue never gets longer is tested here.
 """
 
@@ -38,7 +39,7 @@ from callpyback import (
     on_failure,
     on_retry,
 )
-from callpyback.core.dispatch import TELLING
+from callpyback.core.telling import TELLING
 from delivering import LIMIT, OVERFLOWS, Gate, Kept, background, counted, held, offered, worker_of
 from kinds import Witness, drive
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import functools
+import time
+import weakref
 
 import pytest
 
 from caching import Body, cached_body, numbers
-from callpyback import CacheObserver, CallPyBack, handle
+from callpyback import CacheObserver, CallPyBack, StopProcessing, handle
+from callpyback.guards.cache_entries import Entry, Shelves
+from callpyback.guards.single_flight import ALONE, Flight
 from kinds import Kind
 
 
@@ -203,3 +207,28 @@ def test_a_key_that_raises_is_a_failure_of_the_cache_and_the_call_goes_on():
     [health] = handle(function).health.values()
     assert (body.ran, health.failures, health.last_error) == (2, 2, "KeyError: 'uesr'")
     assert numbers(cache, "uncacheable") == (2,)
+
+
+def test_a_computation_that_is_over_and_could_not_be_removed_is_not_waited_for():
+    cache = CacheObserver()
+    function, body = cached_body(cache, "number")
+    [cached] = cache._cached()
+    over = Flight()
+    over.land(ALONE)
+    cached._shelves.common.flights[1,] = over
+    assert function(1) is function(1)
+    assert body.ran == 1
+
+
+def test_what_takes_the_place_of_a_result_or_of_an_instance_stays_when_these_are_removed():
+    shelves, answer = Shelves(10, time.monotonic), StopProcessing(1)
+    owner = Body()
+    shelf = shelves.of(owner)
+    shelves.put(shelf, "key", answer, 1e12, 0)
+    old = shelf.entries["key"]
+    new = shelf.entries["key"] = Entry(shelf, "key", answer, 1e12)
+    shelves._take_off(old)
+    assert shelf.entries == {"key": new}
+    shelves._bereave(shelf.number, weakref.ref(Body))
+    assert shelves.of(owner) is shelf
+    assert shelf.entries == {"key": new}

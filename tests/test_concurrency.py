@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from callpyback import CallPyBack, ExecutionState, MetricsObserver, MockTimeSource, Outcome, handle
-from callpyback.core.dispatch import TELLING
+from callpyback.core.telling import TELLING
 from kinds import BoundWitness, Witness, drive, ended
 
 THREADS = 8

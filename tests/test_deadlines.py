@@ -39,7 +39,7 @@ from callpyback import (
     handle,
     late_jobs,
 )
-from callpyback.core.dispatch import TELLING
+from callpyback.core.telling import TELLING
 from handling import OwnHandler, raising
 from kinds import KINDS, BoundWitness, Kind, Witness, collected, drive, ended, pause
 
@@ -103,11 +103,11 @@ class Slow:
         """Call to the end; return the value, for generators the last item."""
         begun = function()
         if self.name == "coroutine":
-            return asyncio.run(begun)
+            return in_asyncio(begun)
         if self.name == "generator":
             return list(begun)[-1]
         if self.name == "async generator":
-            return asyncio.run(collected(begun))[-1]
+            return in_asyncio(collected(begun))[-1]
         return begun
 
     def ended(self, function):
@@ -169,6 +169,26 @@ def until(condition):
     while not condition():
         assert time.monotonic() < limit
         time.sleep(0.001)
+
+
+def in_asyncio(coroutine):
+    """Run it in an event loop, for so long that only a hang takes longer."""
+
+    async def main():
+        async with asyncio.timeout(20):
+            return await coroutine
+
+    return asyncio.run(main())
+
+
+def in_trio(function, **options):
+    """Call it in trio, for so long that only a hang takes longer."""
+
+    async def main():
+        with trio.fail_after(20):
+            return await function()
+
+    return trio.run(main, **options)
 
 
 async def into(got, items):
@@ -309,7 +329,7 @@ class TestWhatObserversSee:
             clock.advance(2 * LIMIT)
             yield total
 
-        assert type(ended(lambda: asyncio.run(coroutine())).exception) is ExecutionTimeout
+        assert type(ended(lambda: in_asyncio(coroutine())).exception) is ExecutionTimeout
         assert type(ended(lambda: list(items())).exception) is ExecutionTimeout
         seen = [c.local_variables for c in witness.contexts if c.state is ExecutionState.COMPLETED]
         assert seen == [{"total": 1}, {"total": 1}]
@@ -566,7 +586,7 @@ class TestWhatPasses:
             await items.aclose()
             return thrown
 
-        thrown = asyncio.run(main())
+        thrown = in_asyncio(main())
         assert cleaned == ["a", thrown]
 
     def test_the_kind_stays_the_kind(self, kind):
@@ -720,7 +740,7 @@ class TestPlainFunctions:
     def test_an_event_loop_may_run_in_the_body(self, clock, limited):
         @limited()
         def function():
-            return asyncio.run(asyncio.sleep(0, "value"))
+            return in_asyncio(asyncio.sleep(0, "value"))
 
         assert function() == "value"
 
@@ -731,13 +751,30 @@ class TestPlainFunctions:
             late(1.0)
         until(lambda: late_jobs() == 0)
 
-    def test_a_call_made_by_an_observer_stays_in_its_thread(self):
-        threads = []
-        function = CallPyBack(max_execution_time=ENOUGH)(lambda: threads.append(threading.get_ident()))
-        calling = Witness(ExecutionState.PRE_EXECUTION)
-        calling.update = lambda context: function()
-        CallPyBack([calling])(print)()
-        assert threads == [threading.get_ident()]
+    def test_a_call_made_by_an_observer_has_its_deadline(self, clock, limited):
+        function = limited()(lambda: clock.advance(2 * LIMIT))
+        came = []
+        calling = Witness(ExecutionState.COMPLETED)
+        calling.update = lambda context: came.append(ended(function).exception)
+        CallPyBack([calling])(lambda: None)()
+        assert [type(error) for error in came] == [ExecutionTimeout]
+
+    def test_what_a_body_calls_inside_an_observer_is_unobserved_too(self):  # C05
+        witness = Witness(ExecutionState.COMPLETED)
+
+        class Calling(Witness):
+            def update(self, context):
+                super().update(context)
+                assert len(self.contexts) < 10
+                limited()
+
+        calling = Calling(ExecutionState.COMPLETED)
+        observed = CallPyBack([calling, witness])(lambda: "value")
+        limited = CallPyBack(max_execution_time=ENOUGH)(lambda: observed())
+        assert observed() == "value"
+        assert (calling.told, witness.told) == (["COMPLETED"], ["COMPLETED"])
+        assert handle(observed).unobserved == 1
+        assert TELLING == []
 
     @pytest.mark.usefixtures("collector_off")
     @pytest.mark.parametrize("ending", ["returned", "raised", "late"])
@@ -796,7 +833,7 @@ class TestCoroutines:
                 await asyncio.sleep(0)
                 order.append("cleaned")
 
-        error = ended(lambda: asyncio.run(function())).exception
+        error = ended(lambda: in_asyncio(function())).exception
         assert type(error) is ExecutionTimeout
         assert order == ["cleaned"]
         assert witness.outcome is Outcome.TIMED_OUT
@@ -813,7 +850,7 @@ class TestCoroutines:
             await function()
             return asyncio.current_task(), threading.get_ident()
 
-        assert asyncio.run(main()) == where[0]
+        assert in_asyncio(main()) == where[0]
 
     def test_its_task_is_not_cancelled(self, clock, limited):
         function = Slow("coroutine").make(clock, limited())
@@ -824,7 +861,7 @@ class TestCoroutines:
             await asyncio.sleep(0)
             return asyncio.current_task().cancelling()
 
-        assert asyncio.run(main()) == 0
+        assert in_asyncio(main()) == 0
 
     def test_a_body_that_never_awaits_keeps_its_value(self, clock, limited):
         @limited()
@@ -837,7 +874,7 @@ class TestCoroutines:
             await asyncio.sleep(0)
             return value, asyncio.current_task().cancelling()
 
-        assert asyncio.run(main()) == ("value", 0)
+        assert in_asyncio(main()) == ("value", 0)
 
     def test_a_body_that_swallows_the_cancellation_keeps_its_value(self, clock, limited):
         witness = Witness()
@@ -853,7 +890,7 @@ class TestCoroutines:
         async def main():
             return await function(), asyncio.current_task().cancelling()
 
-        assert asyncio.run(main()) == ("still here", 0)
+        assert in_asyncio(main()) == ("still here", 0)
         assert witness.outcome is Outcome.SUCCESS
 
     @pytest.mark.parametrize("error", [ValueError("v"), TimeoutError("mine")], ids=repr)
@@ -868,7 +905,7 @@ class TestCoroutines:
             except asyncio.CancelledError:
                 raise error
 
-        assert ended(lambda: asyncio.run(function())).exception is error
+        assert ended(lambda: in_asyncio(function())).exception is error
         assert type(error.__context__) is asyncio.CancelledError
         assert witness.outcome is Outcome.FAILURE
 
@@ -889,7 +926,7 @@ class TestCoroutines:
             await asyncio.wait([task])
             return task
 
-        task = asyncio.run(main())
+        task = in_asyncio(main())
         assert task.cancelled()
         assert cleaned == ["cleaned"]
         assert witness.told == ["PRE_EXECUTION", "COMPLETED"]
@@ -910,7 +947,7 @@ class TestCoroutines:
             await asyncio.wait([task])
             return task
 
-        task = asyncio.run(main())
+        task = in_asyncio(main())
         assert task.cancelled()
         assert task.cancelling() == 1
         assert witness.outcome is Outcome.CANCELLED
@@ -927,7 +964,7 @@ class TestCoroutines:
                 await function()
             return timeout
 
-        error = ended(lambda: asyncio.run(main())).exception
+        error = ended(lambda: in_asyncio(main())).exception
         assert type(error) is TimeoutError
         assert witness.outcome is Outcome.CANCELLED
 
@@ -941,7 +978,7 @@ class TestCoroutines:
                 await asyncio.sleep(0)
             return timeout.expired()
 
-        assert asyncio.run(main()) is False
+        assert in_asyncio(main()) is False
 
     def test_both_at_once_end_by_the_outer_one(self, clock, limited):
         witness = Witness()
@@ -959,7 +996,7 @@ class TestCoroutines:
                 await function()
 
         outer = None
-        assert type(ended(lambda: asyncio.run(main())).exception) is TimeoutError
+        assert type(ended(lambda: in_asyncio(main())).exception) is TimeoutError
         assert witness.outcome is Outcome.CANCELLED
 
     def test_a_timeout_inside_it_is_its_own(self):
@@ -970,7 +1007,7 @@ class TestCoroutines:
             async with asyncio.timeout(SHORT / 2):
                 await asyncio.Event().wait()
 
-        error = ended(lambda: asyncio.run(function())).exception
+        error = ended(lambda: in_asyncio(function())).exception
         assert type(error) is TimeoutError
         assert witness.outcome is Outcome.FAILURE
 
@@ -986,7 +1023,7 @@ class TestCoroutines:
         async def outer():
             await inner()
 
-        assert ended(lambda: asyncio.run(outer())).exception.limit == 1.0
+        assert ended(lambda: in_asyncio(outer())).exception.limit == 1.0
         assert (inner_witness.outcome, outer_witness.outcome) == (Outcome.TIMED_OUT, Outcome.FAILURE)
 
     def test_the_outer_deadline_cancels_the_inner_call(self, clock):
@@ -1001,7 +1038,7 @@ class TestCoroutines:
         async def outer():
             await inner()
 
-        assert ended(lambda: asyncio.run(outer())).exception.limit == LIMIT
+        assert ended(lambda: in_asyncio(outer())).exception.limit == LIMIT
         assert (inner_witness.outcome, outer_witness.outcome) == (Outcome.CANCELLED, Outcome.TIMED_OUT)
 
     def test_a_task_group_inside_ends_its_tasks(self, clock, limited):
@@ -1022,7 +1059,7 @@ class TestCoroutines:
                 await asyncio.sleep(0)
                 clock.advance(2 * LIMIT)
 
-        assert type(ended(lambda: asyncio.run(function())).exception) is ExecutionTimeout
+        assert type(ended(lambda: in_asyncio(function())).exception) is ExecutionTimeout
         assert sorted(cancelled) == ["a", "b"]
 
     def test_a_task_group_around_it_fails_by_it(self, clock, limited):
@@ -1038,7 +1075,7 @@ class TestCoroutines:
                 group.create_task(waiting())
                 group.create_task(slow())
 
-        error = ended(lambda: asyncio.run(main())).exception
+        error = ended(lambda: in_asyncio(main())).exception
         assert [type(member) for member in error.exceptions] == [ExecutionTimeout]
         assert sorted(context.outcome.name for context in witness.contexts) == ["CANCELLED", "TIMED_OUT"]
 
@@ -1058,7 +1095,7 @@ class TestCoroutines:
             return await asyncio.gather(*tasks, return_exceptions=True)
 
         events = [asyncio.Event(), asyncio.Event()]
-        results = asyncio.run(main())
+        results = in_asyncio(main())
         assert results[::2] == list(range(0, 1000, 2))
         assert {type(result) for result in results[1::2]} == {ExecutionTimeout}
 
@@ -1085,7 +1122,7 @@ class TestCoroutines:
                 await asyncio.sleep(0)
             return asyncio.current_task().cancelling()
 
-        assert asyncio.run(main()) == 0
+        assert in_asyncio(main()) == 0
 
     def test_driven_by_hand_it_has_no_alarm(self, clock, limited):  # C12
         witness = Witness()
@@ -1114,7 +1151,7 @@ class TestCoroutines:
             loop.call_soon(lambda: done.set_result(ended(lambda: drive(function()))))
             return await done
 
-        assert asyncio.run(main()).value == "value"
+        assert in_asyncio(main()).value == "value"
         assert witness.outcome is Outcome.SUCCESS
 
     def test_another_thread_may_move_the_clock(self, clock, limited):
@@ -1123,7 +1160,7 @@ class TestCoroutines:
             threading.Thread(target=clock.advance, args=(2 * LIMIT,)).start()
             await asyncio.Event().wait()
 
-        assert type(ended(lambda: asyncio.run(function())).exception) is ExecutionTimeout
+        assert type(ended(lambda: in_asyncio(function())).exception) is ExecutionTimeout
 
     def test_after_the_loop_is_closed_the_clock_may_go_on(self, clock, limited):
         coroutines = []
@@ -1136,7 +1173,7 @@ class TestCoroutines:
             coroutines.append(function())
             coroutines[0].send(None)
 
-        asyncio.run(main())
+        in_asyncio(main())
         clock.advance(2 * LIMIT)
         coroutines[0].close()
 
@@ -1174,7 +1211,7 @@ class TestCoroutines:
             await asyncio.sleep(0)
             return [reference() for reference in held]
 
-        assert asyncio.run(main()) == [None, None]
+        assert in_asyncio(main()) == [None, None]
 
 
 class TestTrio:
@@ -1188,15 +1225,15 @@ class TestTrio:
             finally:
                 cleaned.append("cleaned")
 
-        error = ended(lambda: trio.run(function)).exception
+        error = ended(lambda: in_trio(function)).exception
         assert type(error) is ExecutionTimeout
         assert isinstance(error.__cause__, trio.Cancelled)
         assert (cleaned, witness.outcome) == (["cleaned"], Outcome.TIMED_OUT)
 
     def test_its_own_clock_may_be_moved_by_tests(self):
-        function = CallPyBack(max_execution_time=3600)(trio.sleep_forever)
+        function = CallPyBack(max_execution_time=10)(trio.sleep_forever)
         clock = trio.testing.MockClock(autojump_threshold=0)
-        assert type(ended(lambda: trio.run(function, clock=clock)).exception) is ExecutionTimeout
+        assert type(ended(lambda: in_trio(function, clock=clock)).exception) is ExecutionTimeout
 
     def test_a_mock_time_source_rings(self, clock, limited):
         @limited()
@@ -1204,7 +1241,7 @@ class TestTrio:
             clock.advance(2 * LIMIT)
             await trio.sleep_forever()
 
-        assert type(ended(lambda: trio.run(function)).exception) is ExecutionTimeout
+        assert type(ended(lambda: in_trio(function)).exception) is ExecutionTimeout
 
     def test_a_mock_time_source_that_stands_still_does_not_ring(self, clock):
         @CallPyBack(max_execution_time=SHORT / 2, time_source=clock)
@@ -1212,7 +1249,7 @@ class TestTrio:
             await trio.sleep(SHORT)
             return "value"
 
-        assert trio.run(function) == "value"
+        assert in_trio(function) == "value"
 
     def test_another_thread_may_move_the_clock(self, clock, limited):
         @limited()
@@ -1220,7 +1257,7 @@ class TestTrio:
             threading.Thread(target=clock.advance, args=(2 * LIMIT,)).start()
             await trio.sleep_forever()
 
-        assert type(ended(lambda: trio.run(function)).exception) is ExecutionTimeout
+        assert type(ended(lambda: in_trio(function)).exception) is ExecutionTimeout
 
     def test_an_async_generator_is_ended_in_its_step(self, clock, limited):
         witness = Witness()
@@ -1237,7 +1274,7 @@ class TestTrio:
         async def main():
             await into(got, items())
 
-        assert type(ended(lambda: trio.run(main)).exception) is ExecutionTimeout
+        assert type(ended(lambda: in_trio(main)).exception) is ExecutionTimeout
         assert (got, witness.outcome) == ([1], Outcome.TIMED_OUT)
 
     def test_a_scope_around_it_stays_its_own(self):
@@ -1249,7 +1286,7 @@ class TestTrio:
                 await function()
             return scope.cancelled_caught
 
-        assert trio.run(main) is True
+        assert in_trio(main) is True
         assert witness.outcome is Outcome.CANCELLED
 
     def test_a_scope_inside_it_stays_its_own(self):
@@ -1260,7 +1297,7 @@ class TestTrio:
             with trio.fail_after(SHORT / 2):
                 await trio.sleep_forever()
 
-        assert type(ended(lambda: trio.run(function)).exception) is trio.TooSlowError
+        assert type(ended(lambda: in_trio(function)).exception) is trio.TooSlowError
         assert witness.outcome is Outcome.FAILURE
 
     def test_a_body_that_swallows_the_cancellation_keeps_its_value(self, clock, limited):
@@ -1272,7 +1309,7 @@ class TestTrio:
             except trio.Cancelled:
                 return "still here"
 
-        assert trio.run(function) == "still here"
+        assert in_trio(function) == "still here"
 
     def test_an_error_in_a_nursery_that_is_ended_is_the_callers(self, clock, limited):
         witness, error = Witness(), BodyError("of the child")
@@ -1291,7 +1328,7 @@ class TestTrio:
                 await trio.testing.wait_all_tasks_blocked()
                 clock.advance(2 * LIMIT)
 
-        got = ended(lambda: trio.run(function)).exception
+        got = ended(lambda: in_trio(function)).exception
         assert isinstance(got, ExceptionGroup)
         assert got.exceptions == (error,)
         assert witness.outcome is Outcome.FAILURE
@@ -1307,7 +1344,7 @@ class TestTrio:
                 nursery.start_soon(function)
                 nursery.start_soon(trio.sleep_forever)
 
-        error = ended(lambda: trio.run(main)).exception
+        error = ended(lambda: in_trio(main)).exception
         assert [type(member) for member in error.exceptions] == [ExecutionTimeout]
 
 
@@ -1445,7 +1482,7 @@ class TestGenerators:
                 got.append(number)
             return got
 
-        assert asyncio.run(consume()) == [0, 1, 2, 3]
+        assert in_asyncio(consume()) == [0, 1, 2, 3]
 
     def test_the_time_of_all_steps_counts_for_async_generators(self, clock, limited):
         @limited()
@@ -1460,7 +1497,7 @@ class TestGenerators:
         async def consume():
             await into(got, items())
 
-        assert type(ended(lambda: asyncio.run(consume())).exception) is ExecutionTimeout
+        assert type(ended(lambda: in_asyncio(consume())).exception) is ExecutionTimeout
         assert got == [0, 1]
 
     def test_steps_of_an_async_generator_may_be_taken_by_different_tasks(self, clock, limited):
@@ -1482,7 +1519,7 @@ class TestGenerators:
                 await asyncio.create_task(step(iterator))
 
         tasks = []
-        asyncio.run(main())
+        in_asyncio(main())
         assert tasks[0] is not tasks[1]
 
     def test_an_async_generator_left_by_its_consumer_is_cleaned_up(self, clock, limited):
@@ -1504,7 +1541,7 @@ class TestGenerators:
             for _ in range(4):  # it is closed in a task of its own
                 await asyncio.sleep(0)
 
-        asyncio.run(main())
+        in_asyncio(main())
         assert (cleaned, witness.outcome) == (["cleaned"], Outcome.ABANDONED)
 
     def test_a_timeout_inside_an_async_generator_fires(self):  # C10
@@ -1514,7 +1551,7 @@ class TestGenerators:
             async with asyncio.timeout(SHORT / 2):
                 await asyncio.Event().wait()
 
-        assert type(ended(lambda: asyncio.run(collected(items()))).exception) is TimeoutError
+        assert type(ended(lambda: in_asyncio(collected(items()))).exception) is TimeoutError
 
     def test_a_cancelled_consumer_cancels_an_async_generator(self):
         witness = Witness()
@@ -1532,7 +1569,7 @@ class TestGenerators:
             await asyncio.wait([task])
             return task.cancelled()
 
-        assert asyncio.run(main())
+        assert in_asyncio(main())
         assert witness.outcome is Outcome.CANCELLED
         assert witness.last.result.exception.args == ("why",)
 
@@ -1592,7 +1629,7 @@ class TestTimeSources:
         with pytest.raises(ExecutionTimeout):
             decorator(hung)()
         with pytest.raises(ExecutionTimeout):
-            asyncio.run(coroutine())
+            in_asyncio(coroutine())
 
     def test_a_clock_without_alarms_counts_a_generators_steps(self):
         readings = iter(range(0, 1000, 2))
@@ -1654,8 +1691,8 @@ class TestTimeSources:
 
         with freezegun.freeze_time("2030-01-01", real_asyncio=real_asyncio):
             plain = ended(CallPyBack(max_execution_time=SHORT)(hung)).exception
-            awaited = ended(lambda: asyncio.run(coroutine())).exception
-            collected_late = ended(lambda: asyncio.run(collected(async_items()))).exception
+            awaited = ended(lambda: in_asyncio(coroutine())).exception
+            collected_late = ended(lambda: in_asyncio(collected(async_items()))).exception
             assert list(items()) == ["item"]
         assert {type(error) for error in (plain, awaited, collected_late)} == {ExecutionTimeout}
 

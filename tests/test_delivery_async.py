@@ -9,7 +9,7 @@ import time
 import freezegun
 
 from callpyback import BaseObserver, CallPyBack, ExecutionState, handle, on_success
-from callpyback.core.dispatch import TELLING
+from callpyback.core.telling import TELLING
 from delivering import LIMIT, Kept, background, counted, offered, worker_of
 
 __all__ = ["background"]  # fixtures

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from callpyback.core.dispatch import TELLING
+from callpyback.core.telling import TELLING
 from delivering import LIMIT, Closable, Kept, background, counted, lines, no_more_threads, offered, worker_of
 
 __all__ = ["background", "lines"]  # fixtures
@@ -70,7 +70,7 @@ def test_if_no_thread_can_be_started_a_shutdown_drops_what_is_pending(background
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_more_threads)
         offered(observer, 1, 2)
-        observer.shutdown(LIMIT)
+        assert not observer.shutdown(LIMIT)
     assert observer.ledger == counted(offered=2, shutdown=2)
 
 

@@ -39,7 +39,7 @@ from callpyback import (
     on_completion,
     on_success,
 )
-from callpyback.core.dispatch import TELLING
+from callpyback.core.telling import TELLING
 from handling import OwnHandler, raising
 from kinds import FIRST_ITEM, KINDS, BoundWitness, Forgetful, Witness, collected, drive, ended, pause
 from retrying import BodyError, Flaky
@@ -453,6 +453,16 @@ class TestEnds:
         below = Guard(priority=-1)
         assert kind.ended(kind.make(body, decorator(FailingEnd(), below))).exception is error
         assert below.outcomes == [(Outcome.SUCCESS, None)]
+
+    def test_the_first_of_two_critical_ends_that_fail_reaches_the_caller(self, kind, decorator):
+        class FailingEnd(Guard):
+            critical = True
+
+            def bind_guard(self, function_signature, clock):
+                return (lambda args, kwargs: None), lambda *end: raising(LookupError(self.name))()
+
+        guards = [FailingEnd(priority=-1, name="second"), FailingEnd(name="first")]
+        assert kind.ended(kind.make(body, decorator(*guards))).exception.args == ("first",)
 
     @pytest.mark.parametrize("removed_by", ["removal", "pause of the function", "shutdown", "health"])
     def test_a_guard_that_goes_during_the_call_gets_its_token_back(self, kind, path, removed_by):
@@ -926,6 +936,43 @@ class TestWaiting:
         assert witness.outcome is Outcome.CANCELLED
         assert failures(function) == {}
         assert TELLING == []
+
+    @pytest.mark.parametrize("kind", ASYNC_KINDS, ids=str)
+    def test_a_cancelled_task_waits_for_no_further_guard(self, kind, decorator):
+        first, second = Guard(Endless, priority=1, name="first"), Guard(Endless, name="second")
+        function = kind.make(body, decorator(first, second))
+
+        async def main():
+            begun = function()
+            task = asyncio.create_task(begun if kind.name == "coroutine" else collected(begun))
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task], timeout=20)
+            return task.cancelled()
+
+        assert asyncio.run(main())
+        assert (first.outcomes, second.asked, second.ends) == ([(Outcome.CANCELLED, None)], [], [])
+
+    def test_a_coroutine_closed_while_it_waits_asks_no_further_guard(self, decorator):
+        first, second = (Guard(lambda: Waiting(lambda: "token"), name=name) for name in ("first", "second"))
+        plain = Witness(priority=-1)
+
+        @decorator(first, second, plain)
+        async def function(): ...
+
+        coroutine = function()
+        coroutine.send(None)
+        coroutine.close()
+        assert (first.outcomes, second.asked, second.ends) == ([(Outcome.ABANDONED, None)], [], [])
+        assert plain.told[-1] == "COMPLETED"
+
+    @pytest.mark.parametrize("kind", THREAD_KINDS, ids=str)
+    def test_after_ctrl_c_no_further_guard_is_asked(self, kind, decorator):
+        interrupt = KeyboardInterrupt()
+        first = Guard(lambda: Waiting(raising(interrupt)), priority=1, name="first")
+        second = Guard(lambda: Waiting(veto), name="second")
+        assert kind.ended(kind.make(body, decorator(first, second))).exception is interrupt
+        assert (first.outcomes, second.asked, second.ends) == ([(Outcome.ABORTED, None)], [], [])
 
     def test_a_timeout_around_a_waiting_call_passes(self, decorator):
         guard = Guard(Endless)

@@ -44,6 +44,14 @@ class BodyError(Exception):
     pass
 
 
+@pytest.fixture(autouse=True, scope="module")
+def collections_look_at_new_objects_only():
+    gc.collect()
+    gc.freeze()  # what was there before makes each collection slow
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
 def collector_off():
     gc.collect()

@@ -459,7 +459,7 @@ while interrupted_at(step):
     function()
     if told != ["PRE_EXECUTION", "POST_SUCCESS", "COMPLETED"]:
         deaf.append(step)
-        from callpyback.core.dispatch import TELLING
+        from callpyback.core.telling import TELLING
         TELLING.clear()
     step += 1
 print(step > 5, deaf, wrong)

@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from callpyback import CallPyBack, ExecutionState, MetricsObserver, handle
-from callpyback.core.dispatch import TELLING
+from callpyback.core.telling import TELLING
 from kinds import BoundWitness, Witness, drive
 
 

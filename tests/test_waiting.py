@@ -196,8 +196,14 @@ class TestCallLater:
 
         async def main():
             loop = asyncio.get_running_loop()
-            call_later(loop, SHORT, lambda: called.append("called off")).cancel()
-            await slept(3 * SHORT)
+            before = threading.enumerate()
+            alarm = call_later(loop, 0, lambda: called.append("called off"))
+            for thread in threading.enumerate():  # frozen, a thread rings, and may have done so already
+                if thread not in before:
+                    thread.join(20)
+            alarm.cancel()
+            for _ in range(3):
+                await asyncio.sleep(0)
 
         asyncio.run(main())
         assert called == []

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextvars
 import sys
 from collections.abc import Awaitable, Callable, Generator
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
-from callpyback.core.forks import reset_after_fork
 from callpyback.core.functions import FunctionKind
 from callpyback.core.raised import ObserverExit
 from callpyback.core.safe_repr import safe_repr
 from callpyback.core.state_machine import ExecutionState, Notice
+from callpyback.core.telling import TELLING, Awaiting, awaiting, enter, leave
 from callpyback.core.waiting import Wait
 from callpyback.errors import CallVetoed, StopProcessing
 
@@ -29,49 +28,6 @@ _BEFORE_THE_BODY: Final = frozenset(
 
 Steps = Generator[Awaitable[Any], Any, None]
 """A part of the sequence of a call. It yields what is to be awaited, and is sent the result."""
-
-
-class _Telling(list[int]):
-    """The threads in which an observer is being told something; 0 stands for an async observer being awaited.
-
-    A list, because append, remove and the truth test are atomic and cheap: the call path asks only
-    whether it is empty, and looks closer when it is not.
-    """
-
-    def __reduce__(self) -> str:
-        return "TELLING"
-
-    def reset_after_fork(self) -> None:
-        """Forget the threads that did not survive the fork."""
-        self[:] = [thread for thread in self if thread == get_ident()]
-
-    __hash__ = object.__hash__  # type: ignore[assignment]
-
-
-TELLING: Final = _Telling()
-enter = TELLING.append
-leave = TELLING.remove
-reset_after_fork(TELLING)
-
-
-class _Awaiting:
-    """Whether the async observer that a task awaits is still at it; copied contexts share the answer."""
-
-    __slots__ = ("active",)
-
-    def __init__(self) -> None:
-        self.active = True
-
-
-_awaiting: contextvars.ContextVar[_Awaiting | None] = contextvars.ContextVar("callpyback_awaiting", default=None)
-
-
-def is_inside_observer() -> bool:
-    """Return whether this thread or task is running an observer: what it calls then is not observed."""
-    if get_ident() in TELLING:
-        return True
-    mark = _awaiting.get()
-    return mark is not None and mark.active
 
 
 def told(call: Call, state: ExecutionState | Notice, start: int = 0) -> Steps:
@@ -149,15 +105,15 @@ def _awaited(call: Call, tell: Callable[[Call], Any], listener: Listener) -> Ste
     if call.closing:
         listener.registration.condition.skipped += 1
         return
-    mark = _Awaiting()
-    token = _awaiting.set(mark)
+    mark = Awaiting()
+    token = awaiting.set(mark)
     try:
         enter(0)
         yield tell(call)
     finally:
         mark.active = False
         leave(0)
-        _awaiting.reset(token)
+        awaiting.reset(token)
 
 
 def _is_passed_over(call: Call, registration: Registration) -> bool:

@@ -7,7 +7,6 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-from callpyback.core.dispatch import is_inside_observer
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.functions import FunctionKind, FunctionSignature, Target
 from callpyback.core.hooks import Hook
@@ -15,6 +14,7 @@ from callpyback.core.listener import Listener
 from callpyback.core.plan import EMPTY, STALE, Plan
 from callpyback.core.safe_repr import safe_repr
 from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState, Notice
+from callpyback.core.telling import is_inside_observer
 from callpyback.core.wrappers import fit, make_wrapper
 from callpyback.errors import ConfigurationError, nearest
 

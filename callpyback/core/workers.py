@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.raised import without_own_frame
 from callpyback.core.reporting import log
+from callpyback.core.telling import TELLING, enter, leave
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,7 @@ class Job:
         self._context = contextvars.copy_context()
         self._context.run(_deepen)
         self._process = os.getpid()
+        self._is_marked = threading.get_ident() in TELLING
         self._over = allocate_lock()
         self._over.acquire()
         self._undecided = [None]  # whoever takes this, by one atomic step, decides whether the job is late
@@ -54,11 +56,17 @@ class Job:
             function, args, kwargs = self._call.pop()
         except IndexError:
             return
+        thread = threading.get_ident()
+        if self._is_marked:
+            enter(thread)
         try:
             self.value = self._context.run(function, *args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - raised again by the caller, whatever it is
             self._error = without_own_frame(error)
             self._own_context = _CONTEXT.__get__(error)
+        finally:
+            if self._is_marked:
+                leave(thread)
         del function, args, kwargs
         self._has_ended = True
         if os.getpid() != self._process:

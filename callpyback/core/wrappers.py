@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.call import NOT_ASKED, Call
 from callpyback.core.context import ExecutionContext
-from callpyback.core.dispatch import TELLING, enter, is_inside_observer, leave
 from callpyback.core.drivers import complete, run
 from callpyback.core.execution import (
     attempting,
@@ -35,6 +34,7 @@ from callpyback.core.plan import STALE, Plan, called
 from callpyback.core.reporting import report
 from callpyback.core.shells import COMPLETED, POST_SUCCESS, PRE_EXECUTION, Shell, empty_path, straight_path
 from callpyback.core.state_machine import Outcome
+from callpyback.core.telling import TELLING, enter, is_inside_observer, leave
 from callpyback.core.time_sources import UNKNOWN, elapsed_between
 from callpyback.core.waiting import Wait
 from callpyback.errors import NO_VALUE, StopProcessing

@@ -7,7 +7,7 @@ import selectors
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from callpyback.core.dispatch import enter, leave
+from callpyback.core.telling import enter, leave
 from callpyback.core.time_sources import SYSTEM
 
 if TYPE_CHECKING:

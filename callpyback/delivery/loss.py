@@ -7,8 +7,8 @@ import threading
 from threading import get_ident
 from typing import TYPE_CHECKING, Final
 
-from callpyback.core.dispatch import enter, leave
 from callpyback.core.reporting import log
+from callpyback.core.telling import enter, leave
 
 if TYPE_CHECKING:
     from callpyback.delivery.queue import OfferQueue

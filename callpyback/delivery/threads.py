@@ -6,7 +6,7 @@ import threading
 from collections.abc import Awaitable, Generator
 from typing import Any, Protocol
 
-from callpyback.core.dispatch import enter, leave
+from callpyback.core.telling import enter, leave
 
 Rounds = Generator[float | Awaitable[Any] | None, bool | None, None]
 """The work of a worker. It yields the seconds to wait for the bell (None: until it rings), and is sent whether the bell

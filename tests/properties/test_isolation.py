@@ -21,7 +21,7 @@ from callpyback import (
     StopProcessing,
     handle,
 )
-from callpyback.core.dispatch import TELLING
+from callpyback.core.telling import TELLING
 from kinds import KINDS, BoundWitness, Witness, pause
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=str)

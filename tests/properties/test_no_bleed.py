@@ -22,7 +22,7 @@ from callpyback import (
     Retry,
     handle,
 )
-from callpyback.core.dispatch import TELLING
+from callpyback.core.telling import TELLING
 from kinds import BoundWitness, ended
 
 
