@@ -8,7 +8,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.functions import FunctionKind
-from callpyback.core.raised import ObserverExit
+from callpyback.core.raised import ObserverExit, OfOneCall
 from callpyback.core.safe_repr import safe_repr
 from callpyback.core.state_machine import ExecutionState, Notice
 from callpyback.core.telling import TELLING, Awaiting, awaiting, enter, leave
@@ -128,12 +128,15 @@ def _is_passed_over(call: Call, registration: Registration) -> bool:
 def judge(call: Call, listener: Listener, error: BaseException) -> None:
     """Decide what an exception out of an observer means: a decision, an interrupt, or the observer's failure."""
     deciding = call.state is ExecutionState.PRE_EXECUTION
+    is_of_one_call = type(error) is OfOneCall
+    if isinstance(error, OfOneCall):
+        error = error.error
     is_users = call.raised is not None and call.raised.error is error  # it is on its way to the caller anyway
     is_awaited = listener.is_async or listener.admit is not None
     if not is_users and (isinstance(error, KeyboardInterrupt) or (is_awaited and is_own_cancellation(error))):
         call.interrupt = error
     elif not (deciding and _is_decision(call, listener, error)):
-        _count_failure(call, listener.registration, error)
+        _count_failure(call, listener.registration, error, is_of_one_call=is_of_one_call)
         if listener.registration.critical:
             _insist(call, listener.registration, error)
 
@@ -171,10 +174,10 @@ def is_answer(kind: FunctionKind, value: Any) -> bool:
     return kind is not FunctionKind.ASYNC_GENERATOR or hasattr(value, "__aiter__") or hasattr(value, "__iter__")
 
 
-def _count_failure(call: Call, registration: Registration, error: BaseException) -> None:
+def _count_failure(call: Call, registration: Registration, error: BaseException, *, is_of_one_call: bool) -> None:
     failed = call.failed or frozenset()
     where = f"{call.state.name} of {call.plan.target.signature.qualname}"
-    registration.count_failure(error, where, again=registration in failed)
+    registration.count_failure(error, where, again=is_of_one_call or registration in failed)
     call.failed = failed | {registration}
     if call.probed is not None:
         call.probed -= {registration}

@@ -75,7 +75,7 @@ class Condition:
         self._silenced = 0
 
     def count(self, error: BaseException, *, again: bool) -> None:
-        """Count a failure; `again` if the observer has already failed in this call."""
+        """Count a failure; `again` if it does not add to the calls in a row."""
         self.failures += 1
         self.last_error = safe_text(error)
         if not again:

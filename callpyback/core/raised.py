@@ -162,6 +162,17 @@ class ObserverExit(Exception):  # noqa: N818 - a carrier, not an error
     """
 
 
+class OfOneCall(Exception):  # noqa: N818 - a carrier, not an error
+    """Carries what a guard raised because of one call's arguments: a failure, and never a reason to pause the guard.
+
+    Otherwise one caller's bad arguments would leave everybody's calls unguarded.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 def first_of(*errors: BaseException | None) -> BaseException | None:
     """Return the first exception there is; one may be false."""
     return next((error for error in errors if error is not None), None)

@@ -188,7 +188,8 @@ class Registration:
         Args:
             error: What it raised.
             where: The function and state, for the log.
-            again: Whether it has already failed in this call.
+            again: Whether it does not add to the calls in a row: it has already failed in this call, or for a reason
+                that belongs to this call alone.
         """
         condition, ward, now = self.condition, self._ward, self._ward.clock()
         condition.count(error, again=again)

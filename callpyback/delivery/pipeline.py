@@ -103,10 +103,10 @@ class Pipeline:
         return True
 
     def finish(self, notify: Callable[[], object]) -> None:
-        """Accept nothing more, deliver the rest; notify when that is done. The observer is not closed."""
+        """Accept nothing more, deliver the rest, close the observer; notify when that is done."""
         self.queue.close()
         self._loss.end()
-        if self.worker.stop(closes=False):
+        if self.worker.stop(closes=True):
             self.worker.add(Waiter(END, notify))
         else:
             notify()

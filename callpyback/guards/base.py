@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from callpyback.core.configuration import looking_at, refuse
 from callpyback.core.functions import full_name, signature_of
 from callpyback.core.handle import named_apart
+from callpyback.core.raised import OfOneCall
 from callpyback.observers.base import BaseObserver
 
 if TYPE_CHECKING:
@@ -79,12 +80,20 @@ class GuardObserver(BaseObserver):
     def keyed_by(self, function_signature: FunctionSignature) -> Callable[[tuple[Any, ...], dict[str, Any]], Hashable]:
         """Return a function from the arguments of a call to its key."""
         key: Any = self.key
-        bind = function_signature.bind
         if key is None:
             return _undivided
-        if takes_instance(key):
-            return lambda args, kwargs: _keyed_with_instance(key, *bind(args, kwargs))
-        return lambda args, kwargs: key(bind(args, kwargs)[0])
+        bind, wants_instance = function_signature.bind, takes_instance(key)
+
+        def keyed(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
+            try:
+                arguments, instance = bind(args, kwargs)
+                found: Hashable = _keyed_with_instance(key, arguments, instance) if wants_instance else key(arguments)
+                hash(found)
+            except Exception as error:  # noqa: BLE001 - the caller's arguments, or the user's key function
+                raise OfOneCall(error) from None
+            return found
+
+        return keyed
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_guarded"}
