@@ -207,12 +207,12 @@ def test_a_function_gets_lists_of_contexts(kind, batching):
     assert [context.state for context in batch] == [ExecutionState.COMPLETED] * 3
 
 
-def test_a_function_is_told_the_plain_states_and_goes_by_its_name(batching):
+def test_a_function_is_told_the_end_of_each_call_and_goes_by_its_name(batching):
     def store(contexts): ...
 
     observer = batching(store)
     assert observer.name == "test_a_function_is_told_the_plain_states_and_goes_by_its_name.<locals>.store"
-    assert (observer.priority, observer.states) == (0, None)
+    assert (observer.priority, observer.states) == (0, {ExecutionState.COMPLETED, ExecutionState.ERROR})
 
 
 def test_a_coroutine_function_is_awaited(batching):

@@ -169,7 +169,7 @@ def test_if_it_fails_each_of_those_who_wait_computes_and_all_at_once():
     assert numbers(cache, "waits", "misses", "size") == (0, 21, 1)
 
 
-def test_if_it_is_cancelled_each_task_that_waits_computes_and_all_at_once():
+def test_if_it_is_cancelled_one_task_that_waits_computes_for_the_others():
     cache = CacheObserver()
     entered = []
 
@@ -178,8 +178,8 @@ def test_if_it_is_cancelled_each_task_that_waits_computes_and_all_at_once():
         entered.append(asyncio.current_task())
         if len(entered) == 1:
             await asyncio.Event().wait()
-        await turned_until(lambda: len(entered) == 6)
-        return "alone"
+        await turned_until(lambda: waiting(cache) == 4)
+        return "of the second"
 
     async def main():
         tasks = [asyncio.create_task(function()) for _ in range(6)]
@@ -188,8 +188,9 @@ def test_if_it_is_cancelled_each_task_that_waits_computes_and_all_at_once():
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     results = run(main())
-    assert [type(results[0]), *results[1:]] == [asyncio.CancelledError, *["alone"] * 5]
-    assert numbers(cache, "waits", "misses") == (0, 6)
+    assert [type(results[0]), *results[1:]] == [asyncio.CancelledError, *["of the second"] * 5]
+    assert len(entered) == 2
+    assert numbers(cache, "waits", "misses") == (4, 2)
 
 
 def test_a_value_that_cannot_be_shared_is_computed_by_each():

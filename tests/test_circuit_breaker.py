@@ -241,7 +241,7 @@ def test_each_change_is_one_line_of_the_log(breaker, clock, caplog):
     function()
     start = f"circuit of {name_of(answer)}: "
     assert lines_of(caplog) == [
-        (logging.WARNING, start + "closed -> open, failures in a row: 3, the last a ConnectionError"),
+        (logging.WARNING, start + "closed -> open, failures in a row: 3, the last: ConnectionError"),
         (logging.INFO, start + "open -> half-open, a probe is admitted"),
         (logging.WARNING, start + "half-open -> open, the probe failed with ConnectionError"),
         (logging.INFO, start + "open -> half-open, a probe is admitted"),
@@ -272,7 +272,7 @@ def test_a_callback_is_told_each_change_in_order(clock):
     breaker.reset(key="ann")
     name = name_of(ask)
     assert changes == [
-        CircuitChange(name, "ann", CLOSED, OPEN, "failures in a row: 2, the last a ConnectionError"),
+        CircuitChange(name, "ann", CLOSED, OPEN, "failures in a row: 2, the last: ConnectionError"),
         CircuitChange(name, "ann", OPEN, HALF_OPEN, "a probe is admitted"),
         CircuitChange(name, "ann", HALF_OPEN, CLOSED, "the probe was answered"),
         CircuitChange(name, "ann", CLOSED, OPEN, "tripped by hand"),

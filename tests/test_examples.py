@@ -87,7 +87,7 @@ five threads: 1 computed, 4 were answered
    0 s: KeyError(-1)
    0 s: ConnectionError('no route to the bank')
    0 s: ConnectionError('no route to the bank')
-  [closed -> open: failures in a row: 3, the last a ConnectionError]
+  [closed -> open: failures in a row: 3, the last: ConnectionError]
    0 s: ConnectionError('no route to the bank')
    0 s: refused at once, again in 30 s
   [open -> half-open: a probe is admitted]

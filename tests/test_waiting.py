@@ -229,8 +229,8 @@ class TestCallLater:
 
         asyncio.run(main())
         [timer] = alarms
-        timer.join(30)  # an exception in the thread would be an error of this test
-        assert not timer.is_alive()
+        timer._timer.join(30)  # an exception in the thread would be an error of this test
+        assert not timer._timer.is_alive()
 
 
 class TestCalledSoon:

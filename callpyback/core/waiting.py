@@ -81,10 +81,27 @@ def call_later(loop: Any, seconds: float, callback: Callable[[], object]) -> Can
     if not is_time_frozen():
         later: Cancellable = loop.call_later(seconds, callback)
         return later
-    timer = threading.Timer(seconds, called_soon, (loop, callback))
-    timer.daemon = True
-    timer.start()
-    return timer
+    return _RealTimer(loop, seconds, callback)
+
+
+class _RealTimer:
+    """Calls back in an event loop, by a thread that waits so long."""
+
+    def __init__(self, loop: Any, seconds: float, callback: Callable[[], object]) -> None:
+        self._callback = callback
+        self._is_cancelled = False
+        self._timer = threading.Timer(seconds, called_soon, (loop, self._ring))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _ring(self) -> None:
+        if not self._is_cancelled:
+            self._callback()
+
+    def cancel(self) -> None:
+        """Do not call back, even if the loop has been told to."""
+        self._is_cancelled = True
+        self._timer.cancel()
 
 
 def called_soon(loop: Any, callback: Callable[[], object]) -> None:

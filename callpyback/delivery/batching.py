@@ -33,7 +33,7 @@ class BatchingObserver(BackgroundObserver):
         observer: An observer, or a function of a list of contexts.
         batch_size: The most contexts in a batch.
         flush_interval: Seconds until a batch that is not full is handed over.
-        states: What it is told; by default the `states` of the observer.
+        states: What it is told; by default the `states` of the observer, for a function the two terminal states.
         max_queue: The greatest number of contexts in the queue; at least `batch_size`.
         overflow: What happens at a full queue, as for `BackgroundObserver`.
         block_timeout: Seconds a call waits at most, if it waits.

@@ -14,6 +14,7 @@ from callpyback.core.observer_checks import (
     shown_name,
 )
 from callpyback.core.safe_repr import safe_repr
+from callpyback.core.state_machine import TERMINAL_STATES
 from callpyback.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Sink:
             if callable(observer) and not callable(getattr(observer, "update", None)):
                 sink = cls(observer, observer, takes_batches=True)
                 sink.name = getattr(observer, "__qualname__", sink.name)
+                sink.states = TERMINAL_STATES  # a function says nothing: one context of each call, its last
                 return sink
             return cls.one_by_one(observer)
 

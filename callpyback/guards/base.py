@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from callpyback.core.configuration import looking_at, refuse
-from callpyback.core.functions import full_name, signature_of
+from callpyback.core.functions import FunctionKind, full_name, kind_of, signature_of
 from callpyback.core.handle import named_apart
 from callpyback.core.raised import OfOneCall
 from callpyback.observers.base import BaseObserver
@@ -119,8 +119,17 @@ def _keyed_with_instance(key: Key, arguments: dict[str, Any], instance: object |
 
 def _checked_key(key: Any) -> Key | None:
     with looking_at("key", key):
-        if key is not None and not callable(key):
-            refuse("key", key, 'a function of the arguments, such as key=lambda arguments: arguments["user"]')
+        if key is None:
+            return None
+        expected = 'a plain function of the arguments, such as key=lambda arguments: arguments["user"]'
+        if not callable(key) or kind_of(key) is not FunctionKind.FUNCTION:
+            refuse("key", key, expected)
+        signature = signature_of(key)
+        try:
+            if signature is not None:
+                signature.bind({}, **({"instance": None} if takes_instance(key) else {}))
+        except TypeError as wrong:
+            refuse("key", key, f"{expected}; called so, it has {wrong}")
         return key  # type: ignore[no-any-return]
 
 

@@ -33,10 +33,10 @@ class CacheObserver(GuardObserver):
     counted as `uncacheable`, if an argument can't be hashed, or its instance not be weakly referenced.
 
     Of simultaneous calls with equal arguments one runs the body and the others wait for its result, threads and tasks
-    alike. If it fails or is cancelled, each of them runs the body itself. A call does not wait where that could not
-    end: inside the computation it would wait for, in the tasks and threads that inherit its context, for one that
-    waits for it; nor in a coroutine outside asyncio. What can't be known is a lock: do not call while holding one that
-    the body needs.
+    alike. If it fails, each of them runs the body itself; if it is cancelled, one of them computes in its place. A call
+    does not wait where that could not end: inside the computation it would wait for, in the tasks and threads that
+    inherit its context, for one that waits for it; nor in a coroutine outside asyncio. What can't be known is a lock:
+    do not call while holding one that the body needs.
 
     Each function has its own results. A hit takes no lock.
 

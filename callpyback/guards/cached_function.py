@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.state_machine import Outcome
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
     from callpyback.core.functions import FunctionSignature
     from callpyback.guards.cache_entries import Entry, Shelf
+
+
+_UNFINISHED: Final = frozenset(
+    {Outcome.CANCELLED, Outcome.ABANDONED, Outcome.ABORTED, Outcome.VETOED, Outcome.SUPPLIED}
+)
+"""The outcomes that say nothing about what the body would give."""
 
 
 class Decide(Protocol):
@@ -179,10 +185,14 @@ class CachedFunction:
         outcome: Outcome,
         computation: Computation | None,
     ) -> None:
-        """Keep what a call has computed, and hand it to those who wait."""
+        """Keep what a call has computed, and hand it to those who wait.
+
+        If it failed, they all run the body, since one after the other would take too long; if it was broken off, one
+        of them computes in its place.
+        """
         if computation is None:
             return
-        answer: StopProcessing | None = ALONE
+        answer: Any = LATE if outcome in _UNFINISHED else ALONE
         try:
             if outcome is Outcome.SUCCESS:
                 if not can_be_shared(value):

@@ -245,7 +245,7 @@ class Circuit:
         elif verdict is _Verdict.FAILED:
             phase.failures = failures = phase.failures + 1
             if failures >= self.board.limits.failure_threshold:
-                reason = f"failures in a row: {failures}, the last a {type_name(exception)}"
+                reason = f"failures in a row: {failures}, the last: {type_name(exception)}"
                 self._turn(_OPEN, reason, failures=failures, since=now)
 
     def _turn(self, after: CircuitState, reason: str, *, failures: int = 0, since: float = math.nan) -> Phase:

@@ -17,7 +17,7 @@ ALONE: Final = None
 """What comes of waiting when there is no value: the computation failed, or would itself wait for this caller."""
 
 LATE: Final = object()
-"""What comes of waiting when the computation was over before it began: its value may be found where it was kept."""
+"""What comes of waiting when it is to be looked again: the computation was over before, or was broken off."""
 
 _WAITING: Final = object()
 
