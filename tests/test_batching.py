@@ -211,7 +211,7 @@ def test_a_function_is_told_the_end_of_each_call_and_goes_by_its_name(batching):
     def store(contexts): ...
 
     observer = batching(store)
-    assert observer.name == "test_a_function_is_told_the_plain_states_and_goes_by_its_name.<locals>.store"
+    assert observer.name == "test_a_function_is_told_the_end_of_each_call_and_goes_by_its_name.<locals>.store"
     assert (observer.priority, observer.states) == (0, {ExecutionState.COMPLETED, ExecutionState.ERROR})
 
 

@@ -124,6 +124,27 @@ def test_the_end_of_the_program_delivers_to_async_observers_too():
     assert run(script) == [f"True:{number}" for number in range(10)]
 
 
+def test_the_end_of_the_program_closes_the_observer_after_the_last_delivery():
+    script = """
+    class Committing(BaseObserver):
+        states = ExecutionState.COMPLETED
+        def __init__(self):
+            super().__init__()
+            self.rows = []
+        def update(self, context):
+            self.rows.append(context.arguments["number"])
+        def close(self):
+            os.write(1, f"committed {self.rows}\\n".encode())
+
+    @CallPyBack([Committing()], enable_async_observers=True)
+    def function(number): ...
+
+    for number in range(3):
+        function(number)
+    """
+    assert run(script) == ["committed [0, 1, 2]"]
+
+
 def test_what_is_offered_while_the_program_ends_is_delivered():
     script = """
     import atexit

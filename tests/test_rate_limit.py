@@ -796,3 +796,35 @@ def test_a_key_that_cannot_be_called_is_refused(wrong):
 def test_its_numbers_cannot_be_changed_afterwards():
     with pytest.raises(ConfigurationError, match="no option 'max_calls'"):
         RateLimitObserver().configure(max_calls=5)
+
+
+@pytest.mark.parametrize("path", [{}, {"time_source": MockTimeSource()}], ids=["straight", "general"])
+def test_one_callers_bad_key_is_let_through_and_pauses_the_limit_for_nobody(path):
+    limit = RateLimitObserver(1, key=lambda arguments: arguments["user"])
+
+    @CallPyBack([limit], max_observer_failures=2, **path)
+    def api(user):
+        return "admitted"
+
+    assert api("ann") == "admitted"
+    for _ in range(5):
+        assert api(["unhashable"]) == "admitted"
+    with pytest.raises(RateLimitExceeded):
+        api("ann")
+    health = handle(api).health[limit.name]
+    assert (health.failures, health.failures_in_a_row, health.paused) == (5, 0, False)
+
+
+@pytest.mark.parametrize(
+    "key", [lambda: "none", lambda a, b: "two", lambda *, user: user], ids=["none", "two", "other"]
+)
+def test_a_key_that_does_not_take_the_arguments_is_refused(key):
+    with pytest.raises(ConfigurationError, match="key="):
+        RateLimitObserver(1, key=key)
+
+
+def test_a_key_that_is_async_is_refused():
+    async def key(arguments): ...
+
+    with pytest.raises(ConfigurationError, match="a plain function of the arguments"):
+        RateLimitObserver(1, key=key)
