@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from callpyback.core.configuration import looking_at, refuse
+from callpyback.core.configuration import checked_count, looking_at, refuse
 from callpyback.core.functions import FunctionKind, full_name, kind_of, signature_of
 from callpyback.core.handle import named_apart
 from callpyback.core.raised import OfOneCall
@@ -101,6 +101,32 @@ class GuardObserver(BaseObserver):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._forget_functions()
+
+
+class KeyedGuard(GuardObserver):
+    """A guard that keeps a state for each key, for a bounded number of keys.
+
+    Args:
+        key: As of `GuardObserver`.
+        max_keys: The greatest number of keys of a function that are told apart.
+        priority: Higher is asked earlier.
+        name: How it is shown; by default the name of the class.
+        critical: Refuse the call if the guard itself fails.
+    """
+
+    def __init__(self, *, key: Key | None, max_keys: int, priority: float, name: str | None, critical: bool) -> None:
+        super().__init__(key=key, priority=priority, name=name, critical=critical)
+        self._max_keys = checked_count("max_keys", max_keys)
+
+    @property
+    def max_keys(self) -> int:
+        """The greatest number of keys of a function that are told apart."""
+        return self._max_keys
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether nothing is called from which an observed function could be called: there is no `key`."""
+        return self.key is None
 
 
 def _undivided(_args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from callpyback.core.configuration import (
 from callpyback.core.functions import FunctionKind, FunctionSignature, full_name, kind_of
 from callpyback.core.handle import named_apart
 from callpyback.errors import NO_VALUE, nearest
-from callpyback.guards.base import GuardObserver, Key
+from callpyback.guards.base import Key, KeyedGuard
 from callpyback.guards.circuit_board import Board, CircuitChange, CircuitState, Limits
 from callpyback.guards.circuits import KeyedCircuits, OneCircuit
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from callpyback.guards.base import Guarded
 
 
-class CircuitBreakerObserver(GuardObserver):
+class CircuitBreakerObserver(KeyedGuard):
     """Refuses the calls of a function that keeps failing, and after a while tries it with a single one.
 
     A circuit begins **closed**: calls run side by side. `failure_threshold` counted failures in a row **open** it:
@@ -99,6 +99,8 @@ class CircuitBreakerObserver(GuardObserver):
         ('half-open', 'page', 'closed')
     """
 
+    is_leaf = False  # its callback, and the handlers of its log, are the user's
+
     def __init__(
         self,
         failure_threshold: int = 5,
@@ -112,14 +114,13 @@ class CircuitBreakerObserver(GuardObserver):
         name: str | None = None,
         critical: bool = False,
     ) -> None:
-        super().__init__(key=key, priority=priority, name=name, critical=critical)
+        super().__init__(key=key, max_keys=max_keys, priority=priority, name=name, critical=critical)
         self._limits = Limits(
             checked_count("failure_threshold", failure_threshold),
             checked_seconds("recovery_time", recovery_time, zero=True),
             _checked_on(on),
         )
         self._on_state_change = _checked_callback(on_state_change)
-        self._max_keys = checked_count("max_keys", max_keys)
 
     def guarding(self, function_signature: FunctionSignature, clock: Callable[[], float]) -> Guarded:
         """Return the circuit or circuits of one function."""
@@ -133,7 +134,7 @@ class CircuitBreakerObserver(GuardObserver):
         )
         if not has_keys:
             return OneCircuit(function_signature, board)
-        return KeyedCircuits(function_signature, board, self.keyed_by(function_signature), self._max_keys)
+        return KeyedCircuits(function_signature, board, self.keyed_by(function_signature), self.max_keys)
 
     def state(self, function: Callable[..., Any] | str | None = None, *, key: Hashable = NO_VALUE) -> CircuitState:
         """Return the state of a circuit: "closed", "open", or "half-open" as soon as its recovery time has passed.

@@ -10,7 +10,7 @@ from callpyback.core.configuration import checked_count, checked_seconds, refuse
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.functions import full_name
 from callpyback.errors import ConcurrencyLimitExceeded
-from callpyback.guards.base import GuardObserver, Key
+from callpyback.guards.base import Key, KeyedGuard
 from callpyback.guards.keyed import KeyedStates, shown_key
 from callpyback.guards.slot_wait import SlotWait
 from callpyback.guards.slots import Slot, Slots
@@ -124,7 +124,7 @@ class _LimitedByKey(_LimitedFunction):
         return slot
 
 
-class ConcurrencyLimitObserver(GuardObserver):
+class ConcurrencyLimitObserver(KeyedGuard):
     """Lets at most `limit` calls of a function, or of each of its keys, run at a time; refuses the others.
 
     With `wait`, a call that finds all slots taken waits up to so many seconds for one, first come, first served. Plain
@@ -194,12 +194,11 @@ class ConcurrencyLimitObserver(GuardObserver):
         name: str | None = None,
         critical: bool = False,
     ) -> None:
-        super().__init__(key=key, priority=priority, name=name, critical=critical)
+        super().__init__(key=key, max_keys=max_keys, priority=priority, name=name, critical=critical)
         self._limit = checked_count("limit", limit)
         self._wait = checked_seconds("wait", wait, zero=True)
         if self._wait > threading.TIMEOUT_MAX:
             refuse("wait", wait, f"at most {threading.TIMEOUT_MAX:g} seconds, the longest a thread can wait")
-        self._max_keys = checked_count("max_keys", max_keys)
 
     @property
     def limit(self) -> int:
@@ -210,16 +209,6 @@ class ConcurrencyLimitObserver(GuardObserver):
     def wait(self) -> float:
         """Seconds a call waits for a slot."""
         return self._wait
-
-    @property
-    def max_keys(self) -> int:
-        """How many keys of a function are told apart."""
-        return self._max_keys
-
-    @property
-    def is_leaf(self) -> bool:
-        """Whether nothing is called from which an observed function could be called: there is no `key`."""
-        return self.key is None
 
     def guarding(
         self,

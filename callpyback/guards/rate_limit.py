@@ -9,7 +9,7 @@ from callpyback.core.forks import reset_after_fork
 from callpyback.core.functions import full_name
 from callpyback.core.safe_repr import safe_repr
 from callpyback.errors import RateLimitExceeded
-from callpyback.guards.base import GuardObserver, Key
+from callpyback.guards.base import Key, KeyedGuard
 from callpyback.guards.keyed import KeyedStates, shown_key
 from callpyback.guards.moving_window import MovingWindow
 from callpyback.guards.tally import Tally
@@ -119,7 +119,7 @@ class _LimitedByKey(_LimitedFunction):
         return {**super().get_metrics(), "keys": len(self._keyed), "shares": self._keyed.shared is not None}
 
 
-class RateLimitObserver(GuardObserver):
+class RateLimitObserver(KeyedGuard):
     """Admits at most so many calls of a function, or of each of its keys, in any period; refuses the others.
 
     The window moves: whichever period you look at, it holds no more than `max_calls` admitted calls, also across the
@@ -189,12 +189,11 @@ class RateLimitObserver(GuardObserver):
         name: str | None = None,
         critical: bool = False,
     ) -> None:
-        super().__init__(key=key, priority=priority, name=name, critical=critical)
+        super().__init__(key=key, max_keys=max_keys, priority=priority, name=name, critical=critical)
         self._max_calls = _checked_calls(max_calls, max_calls_per_minute)
         self._period = checked_seconds("period", period)
         if max_calls_per_minute is not None and self._period != _MINUTE:
             refuse("period", period, "60 with max_calls_per_minute; give max_calls in its place for another period")
-        self._max_keys = checked_count("max_keys", max_keys)
 
     @property
     def max_calls(self) -> int:
@@ -205,16 +204,6 @@ class RateLimitObserver(GuardObserver):
     def period(self) -> float:
         """The length of the window in seconds."""
         return self._period
-
-    @property
-    def max_keys(self) -> int:
-        """How many keys of a function are told apart."""
-        return self._max_keys
-
-    @property
-    def is_leaf(self) -> bool:
-        """Whether nothing is called from which an observed function could be called: there is no `key`."""
-        return self.key is None
 
     def guarding(self, function_signature: FunctionSignature, clock: Callable[[], float]) -> _LimitedFunction:
         """Return the limit on one function."""
