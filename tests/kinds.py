@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -29,6 +28,9 @@ from callpyback import (
     on_call,
     on_completion,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 FIRST_ITEM = "first item"
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from callpyback import ExecutionState, MockTimeSource, Retry, on_retry
 from kinds import KINDS, Forgetful, Kind, Witness
 from kinds import _passed_on as passed_on
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class BodyError(Exception):

@@ -33,7 +33,8 @@ from callpyback import (
     on_failure,
     on_success,
 )
-from callpyback.observers.callback import CallbackObserver, _code
+from callpyback.observers.callback import CallbackObserver
+from callpyback.observers.callback_parameters import code_of
 
 NAMES = (
     "context",
@@ -411,4 +412,4 @@ def test_equal_code_is_compiled_once():
     two = on_success(lambda value: 2).compiled(S.POST_SUCCESS, None)
     assert isinstance(one, types.FunctionType)
     assert one.__code__ is two.__code__
-    assert _code.cache_info().maxsize is not None
+    assert code_of.cache_info().maxsize is not None

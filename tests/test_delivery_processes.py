@@ -383,6 +383,35 @@ def test_an_async_observer_gets_a_new_loop_in_a_child():
 
 
 @needs_fork
+def test_what_a_child_inherits_in_the_queue_is_freed_by_its_worker():
+    script = """
+    import weakref
+
+    class Thing:
+        pass
+
+    gate = Gate()
+    background = BackgroundObserver(gate)
+    background.update("in hand")
+    gate.reached.wait()
+    thing = Thing()
+    background.update(thing)
+    reference = weakref.ref(thing)
+    del thing
+
+    def child():
+        gate.opened.set()
+        assert reference() is not None
+        background.update("of the child")
+        return 0 if background.flush(10) and reference() is None else 1
+
+    print(in_child(child), reference() is not None)
+    gate.opened.set()
+    """
+    assert run(script) == ["0 True"]
+
+
+@needs_fork
 def test_a_fork_by_the_observer_itself_delivers_nothing_twice():
     script = """
     class Forking(Writing):
@@ -392,14 +421,27 @@ def test_a_fork_by_the_observer_itself_delivers_nothing_twice():
                 pid = os.fork()
                 if pid:
                     children.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                else:
+                    threading.Thread(target=ask, args=(threading.current_thread(),)).start()
+
+    def ask(worker):
+        # In the child the thread that forked goes on as the only one, and has nothing more to do.
+        worker.join(10)
+        other = BackgroundObserver(Writing())
+        ledger = background.ledger
+        other.update((worker.is_alive(), ledger.offered, ledger.delivered, ledger.pending))
+        other.flush(10)
+        os._exit(5)
 
     children = []
     background = BackgroundObserver(Forking())
     for number in range(5):
         background.update(number)
-    print(background.flush(10), background.ledger.delivered, children)
+    print(background.flush(20), background.ledger.delivered, children)
     """
-    assert run(script) == [*(f"True:{number}" for number in range(5)), "True 5 [0]"]
+    lines = run(script)
+    assert lines[3] == "False:(False, 0, 0, 0)"
+    assert [*lines[:3], *lines[4:]] == [*(f"True:{number}" for number in range(5)), "True 5 [5]"]
 
 
 @needs_fork

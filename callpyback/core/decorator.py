@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from callpyback.core import configuration
 from callpyback.core.forks import reset_after_fork
-from callpyback.core.handle import FunctionHandle, Known, found, named_apart
+from callpyback.core.handle import FunctionHandle
 from callpyback.core.health import Ward
 from callpyback.core.hooks import HOOKS
+from callpyback.core.known import Known, found, named_apart
 from callpyback.core.policy import ErrorPolicy
 from callpyback.core.registration import Registration, ordered
 from callpyback.core.safe_repr import safe_repr

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from callpyback.core.configuration import checked_count, looking_at, refuse
 from callpyback.core.functions import FunctionKind, full_name, kind_of, signature_of
-from callpyback.core.handle import named_apart
+from callpyback.core.known import named_apart
 from callpyback.core.raised import OfOneCall
 from callpyback.observers.base import BaseObserver
 

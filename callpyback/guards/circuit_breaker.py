@@ -12,7 +12,7 @@ from callpyback.core.configuration import (
     refuse,
 )
 from callpyback.core.functions import FunctionKind, FunctionSignature, full_name, kind_of
-from callpyback.core.handle import named_apart
+from callpyback.core.known import named_apart
 from callpyback.errors import NO_VALUE, nearest
 from callpyback.guards.base import Key, KeyedGuard
 from callpyback.guards.circuit_board import Board, CircuitChange, CircuitState, Limits

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
-import inspect
-import types
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -13,12 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 from callpyback.core.call import Noticed
 from callpyback.core.configuration import looking_at, refuse
 from callpyback.core.context import ExecutionContext
-from callpyback.core.functions import FunctionKind, kind_of, signature_of
+from callpyback.core.functions import FunctionKind, kind_of
 from callpyback.core.registration import weakly
-from callpyback.core.safe_repr import type_name
-from callpyback.core.state_machine import ENDED_STATES, TERMINAL_STATES, ExecutionState, Notice
-from callpyback.errors import ConfigurationError, nearest
+from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState, Notice
 from callpyback.observers.base import BaseObserver
+from callpyback.observers.callback_parameters import CONTEXT_ONLY, FROM_CONTEXT, Callback, code_of, name_of, wanted_by
 
 if TYPE_CHECKING:
     from callpyback.core.call import Call
@@ -26,81 +22,7 @@ if TYPE_CHECKING:
 
     Told = ExecutionState | Notice | Iterable[ExecutionState | Notice]
 
-Callback = Callable[..., Any]
 _MAX_TOLD: Final = 100  # far more than there are
-Wanted = tuple[tuple[str, str], ...]
-"""What a callback takes, in order: how it is passed, "positional" or "keyword", and its name."""
-
-_BUILTINS: Final = (
-    types.BuiltinFunctionType,
-    types.MethodWrapperType,
-    types.MethodDescriptorType,
-    types.WrapperDescriptorType,
-)
-
-
-def _exception_of(context: ExecutionContext) -> BaseException | None:
-    shown = context.result if context.notice is None else context.notice
-    return None if shown is None else shown.exception
-
-
-_FROM_CONTEXT: Final[dict[str, Callable[[ExecutionContext], Any]]] = {
-    "context": lambda context: context,
-    "ctx": lambda context: context,
-    "function_signature": lambda context: context.function_signature,
-    "arguments": lambda context: context.arguments,
-    "state": lambda context: context.state,
-    "outcome": lambda context: context.outcome,
-    "result": lambda context: context.result,
-    "value": lambda context: None if context.result is None else context.result.value,
-    "exception": _exception_of,
-    "returned": lambda context: context.returned,
-    "local_variables": lambda context: context.local_variables,
-    "metadata": lambda context: context.metadata,
-    "timestamp": lambda context: context.timestamp,
-    "execution_time": lambda context: context.execution_time,
-    "call_id": lambda context: context.call_id,
-    "attempt": lambda context: context.attempt,
-    "wait": lambda context: None if context.notice is None else context.notice.wait,
-}
-
-# The same, read from the record of the running call without making a context. In one state a name always has the
-# same expression, so the callback's arguments compile to plain attribute reads.
-_IN_EVERY_STATE: Final = {
-    "context": "ExecutionContext(state, call, listener)",
-    "ctx": "ExecutionContext(state, call, listener)",
-    "function_signature": "call.plan.target.signature",
-    "arguments": "call.arguments()",
-    "state": "state",
-    "metadata": "dict(call.plan.target.metadata)",
-    "timestamp": "call.timestamp",
-    "call_id": "call.call_id",
-    "attempt": "call.attempt",
-    "wait": "None",
-}
-_BEFORE_THE_END: Final = {
-    **dict.fromkeys(("result", "value", "exception", "execution_time", "outcome", "returned"), "None"),
-    "local_variables": "{}",
-}
-_AT_THE_END: Final = {
-    "result": "call.result_at(state)",
-    "value": "None if call.raised is not None else call.value",
-    "exception": "None if call.raised is None else call.raised.error",
-    "execution_time": "call.elapsed",
-    "local_variables": "dict(call.variables)",
-}
-# What POST_SUCCESS shows stays a success, even if a critical observer has just made the call fail.
-_AFTER_SUCCESS: Final = {"value": "call.value", "exception": "None"}
-_AT_A_RETRY: Final = {
-    **dict.fromkeys(("context", "ctx"), "ExecutionContext(EXECUTING, Noticed(call), listener)"),
-    "state": "EXECUTING",
-    "exception": "call.retry_notice.exception",
-    "wait": "call.retry_notice.wait",
-}
-_AT_THE_VERY_END: Final = {"outcome": "call.outcome", "returned": "call.returned"}
-
-
-_CONTEXT_ONLY: Final = ((("positional", "context"),), (("positional", "ctx"),))
 
 
 class CallbackObserver(BaseObserver):
@@ -109,10 +31,9 @@ class CallbackObserver(BaseObserver):
     The names are `context` (or `ctx`), `function_signature`, `arguments`, `state`, `outcome`, `result`, `value`,
     `exception`, `returned`, `local_variables`, `metadata`, `timestamp`, `execution_time`, `call_id`, `attempt` and
     `wait`; each is what the context of that state has, `value` and `exception` those of its result, at a retry
-    `exception` and `wait` those of the notice. A parameter with another name must
-    have a default, and keeps it. `*args` and `**kwargs` get nothing, and a callback without parameters is simply
-    called. A builtin such as `seen.append`, whose parameters tell nothing, gets the context. Only what is named is
-    computed.
+    `exception` and `wait` those of the notice. A parameter with another name must have a default, and keeps it. `*args`
+    and `**kwargs` get nothing, and a callback without parameters is simply called. A builtin such as `seen.append`,
+    whose parameters tell nothing, gets the context. Only what is named is computed.
 
     A coroutine function is awaited around coroutines and async generators.
 
@@ -140,7 +61,7 @@ class CallbackObserver(BaseObserver):
     def __init__(self, callback: Callback, states: Told, priority: float = 0, name: str | None = None) -> None:
         with looking_at("callback", callback):
             _check_callable(callback)
-            own_name = _name_of(callback)
+            own_name = name_of(callback)
             self.wanted = wanted_by(callback)
             self.is_async = kind_of(callback) is FunctionKind.COROUTINE
         self.callback = callback
@@ -161,12 +82,12 @@ class CallbackObserver(BaseObserver):
     @property
     def takes_context_only(self) -> bool:
         """Whether the callback is called as an observer's `update` is."""
-        return type(self).update is CallbackObserver.update and self.wanted in _CONTEXT_ONLY
+        return type(self).update is CallbackObserver.update and self.wanted in CONTEXT_ONLY
 
     def update(self, context: ExecutionContext) -> Any:
         """Call the callback, and return what it returns: the coroutine of one that is async."""
-        positional = [_FROM_CONTEXT[name](context) for style, name in self.wanted if style == "positional"]
-        named = {name: _FROM_CONTEXT[name](context) for style, name in self.wanted if style == "keyword"}
+        positional = [FROM_CONTEXT[name](context) for style, name in self.wanted if style == "positional"]
+        named = {name: FROM_CONTEXT[name](context) for style, name in self.wanted if style == "keyword"}
         return self.callback(*positional, **named)
 
     def compiled(self, state: ExecutionState | Notice, listener: Listener | None) -> Callable[[Call], Any]:
@@ -184,7 +105,7 @@ class CallbackObserver(BaseObserver):
             "Noticed": Noticed,
             "EXECUTING": ExecutionState.EXECUTING,
         }
-        return eval(_code(self.wanted, state), scope)  # type: ignore[no-any-return]  # noqa: S307 - see `_code`
+        return eval(code_of(self.wanted, state), scope)  # type: ignore[no-any-return]  # noqa: S307 - see `code_of`
 
     def weakened(self) -> CallbackObserver:
         """Return a copy that does not keep the object of a bound method alive, and does nothing once it is gone."""
@@ -207,97 +128,6 @@ def _told_apart(told: Told) -> tuple[frozenset[Notice], Any]:
 def _check_callable(callback: Any) -> None:
     if not callable(callback):
         refuse("callback", callback, "something to call; an observer goes into observers=[...] as it is")
-
-
-def wanted_by(callback: Callback) -> Wanted:
-    """Return what a callback is to be called with.
-
-    Raises:
-        ConfigurationError: It needs something there is not, or is a generator function, which would never run.
-    """
-    if kind_of(callback) in (FunctionKind.GENERATOR, FunctionKind.ASYNC_GENERATOR):
-        refuse("callback", callback, "a function; calling a generator function runs nothing, so remove the `yield`")
-    signature = signature_of(callback)
-    if signature is None:
-        return (("positional", "context"),)
-    wanted = _by_name(signature, _bound_keywords(callback))
-    missing = [p for p in signature.parameters.values() if _is_required(p) and p.name not in _FROM_CONTEXT]
-    if isinstance(callback, _BUILTINS) and not wanted and _has_room_for_one(signature, missing):
-        return (("positional", "context"),)
-    if missing:
-        name = missing[0].name
-        message = (
-            f"Invalid callback parameter: {name!r} of {_name_of(callback)}{nearest(name, _FROM_CONTEXT)}; "
-            f"a callback takes what it names of {', '.join(_FROM_CONTEXT)}; "
-            "a parameter of another name needs a default"
-        )
-        raise ConfigurationError(message)
-    return wanted
-
-
-def _by_name(signature: inspect.Signature, bound: frozenset[str]) -> Wanted:
-    wanted = []
-    passed_over = False  # a parameter before this one keeps its default, so position no longer tells which is which
-    for parameter in signature.parameters.values():
-        known = parameter.name in _FROM_CONTEXT and parameter.name not in bound
-        by_position = parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        by_name = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        if known and by_position and not passed_over:
-            wanted.append(("positional", parameter.name))
-        elif known and by_name:
-            wanted.append(("keyword", parameter.name))
-        else:
-            passed_over = True
-    return tuple(wanted)
-
-
-def _bound_keywords(callback: Any) -> frozenset[str]:
-    """Return what `functools.partial` has given by keyword: the user's value stays."""
-    bound: set[str] = set()
-    while isinstance(callback, functools.partial):
-        bound.update(callback.keywords)
-        callback = callback.func
-    return frozenset(bound)
-
-
-def _is_required(parameter: inspect.Parameter) -> bool:
-    return parameter.default is parameter.empty and parameter.kind not in (
-        parameter.VAR_POSITIONAL,
-        parameter.VAR_KEYWORD,
-    )
-
-
-def _has_room_for_one(signature: inspect.Signature, missing: list[inspect.Parameter]) -> bool:
-    """Return whether a builtin, whose parameters tell nothing, takes exactly one, or any number, by position."""
-    if missing:
-        return len(missing) == 1 and missing[0].kind is not inspect.Parameter.KEYWORD_ONLY
-    return any(parameter.kind is parameter.VAR_POSITIONAL for parameter in signature.parameters.values())
-
-
-def _name_of(callback: Any) -> str:
-    while isinstance(callback, functools.partial):
-        callback = callback.func
-    for attribute in ("__qualname__", "__name__"):
-        name = getattr(callback, attribute, None)
-        if isinstance(name, str) and name:
-            return name
-    return type_name(callback)
-
-
-@functools.lru_cache(maxsize=512)
-def _code(wanted: Wanted, state: ExecutionState | Notice) -> types.CodeType:
-    """Compile the call of a callback. The text is made of the tables of this module alone, never of the user's."""
-    expressions = {**_IN_EVERY_STATE, **_BEFORE_THE_END}
-    if state is Notice.RETRY:
-        expressions |= _AT_A_RETRY
-    if state in ENDED_STATES:
-        expressions |= _AT_THE_END
-    if state is ExecutionState.POST_SUCCESS:
-        expressions |= _AFTER_SUCCESS
-    if state in TERMINAL_STATES:
-        expressions |= _AT_THE_VERY_END
-    given = [expressions[name] if style == "positional" else f"{name}={expressions[name]}" for style, name in wanted]
-    return compile(f"lambda call: callback({', '.join(given)})", f"<callback at {state.name}>", "eval")
 
 
 def on_call(callback: Callback, priority: float = 0, name: str | None = None) -> CallbackObserver:
