@@ -126,6 +126,7 @@ def test_an_observer_may_call_the_function_it_observes(kind, background, overflo
     assert sink.seen == ["value"] * 3
     assert handle(function).unobserved == 3
     assert observer.ledger == counted(offered=3, delivered=3)
+    assert observer.shutdown(LIMIT)
     assert TELLING == []
 
 

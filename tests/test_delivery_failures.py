@@ -24,7 +24,7 @@ class Failing(Kept):
     def update(self, context):
         super().update(context)
         if context == "bad":
-            raise self.error
+            raise self.error("on purpose")
 
 
 class FailingLater(Failing):
@@ -40,7 +40,7 @@ ERRORS = [ValueError, SystemExit, MemoryError, KeyboardInterrupt, GeneratorExit,
     ("make", "error"), [*itertools.product([Failing, FailingLater], ERRORS), (Failing, StopIteration)]
 )
 def test_whatever_the_observer_raises_the_worker_goes_on_and_counts(background, make, error, lines):
-    sink = make(error("on purpose"))
+    sink = make(error)
     observer = background(sink)
     offered(observer, "good", "bad", "good", "bad", "good")
     assert observer.flush(LIMIT)
@@ -51,6 +51,7 @@ def test_whatever_the_observer_raises_the_worker_goes_on_and_counts(background, 
     assert logged.startswith(f"observer {type(sink).__name__} failed at background delivery: ")
     assert lines.lines.empty()
     assert "on purpose" in observer.get_metrics()["last_error"]
+    assert observer.shutdown(LIMIT)
     assert TELLING == []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from callpyback.core.raised import Untouched
 from callpyback.core.reporting import report
@@ -33,9 +33,7 @@ class Deadline:
         self._name = signature.qualname
         self.limit = limit
         later: Any = getattr(source, "call_later", None)
-        self.call_later: Callable[[float, Callable[[], object]], Cancellable] | None = (
-            later if callable(later) else None
-        )
+        self.call_later: Later | None = cast("Later", later) if callable(later) else None
 
     def error(self) -> ExecutionTimeout:
         """Return the error of a call that took too long."""

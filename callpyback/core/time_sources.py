@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from callpyback.core.waiting import slept
 
@@ -184,4 +184,4 @@ class Sleeper:
         block: Any = getattr(source, "sleep", None)
         wait: Any = getattr(source, "sleep_async", None)
         self.block: Callable[[float], object] = block if callable(block) else time.sleep
-        self.wait: Callable[[float], Awaitable[object]] = wait if callable(wait) else slept
+        self.wait = cast("Callable[[float], Awaitable[object]]", wait) if callable(wait) else slept

@@ -99,7 +99,10 @@ class CircuitBreakerObserver(KeyedGuard):
         ('half-open', 'page', 'closed')
     """
 
-    is_leaf = False  # its callback, and the handlers of its log, are the user's
+    @property
+    def is_leaf(self) -> bool:
+        """Never: its callback, and the handlers of its log, are the user's."""
+        return False
 
     def __init__(
         self,
