@@ -10,7 +10,6 @@ What could fail in the library itself stands inside a `try`, so that the body's 
 
 from __future__ import annotations
 
-from textwrap import indent
 from typing import TYPE_CHECKING
 
 from callpyback.core.functions import FunctionKind
@@ -43,6 +42,7 @@ from callpyback.core.templates import (
     WRAPPER,
     contained,
     filled,
+    indented,
 )
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Shell:
         """Write a wrapper: its straight path, if it has one, and the general path for every other case."""
         begun = filled(BEGUN, through=self.called_through(), before=_before(general, self))
         if straight and retries:
-            begun = f"if call is None:\n{indent(begun, '    ')}"
+            begun = f"if call is None:\n{indented(begun)}"
             straight = f"call = None\n{straight}"
         again = filled(
             AGAIN,
@@ -180,12 +180,12 @@ def straight_path(layout: Layout, shell: Shell, shape: int) -> str:
     # Left by `break` when the body is to run again.
     test = "while" if layout.retries else "if"
     usual = f"current.shape == {shape} and not (current.ailing or (TELLING and is_inside()))"
-    return f"current = plan\n{test} {usual}:\n{indent(path, '    ')}"
+    return f"current = plan\n{test} {usual}:\n{indented(path)}"
 
 
 def empty_path(shell: Shell) -> str:
     """Write the path for nobody listening."""
-    return f"if not plan.shape:\n{indent(shell.called_through(), '    ')}"
+    return f"if not plan.shape:\n{indented(shell.called_through())}"
 
 
 def _unpacked(layout: Layout) -> str:
@@ -201,7 +201,7 @@ def _unpacked(layout: Layout) -> str:
 
 def _before(layout: Layout, shell: Shell) -> str:
     """From the beginning of the call to the body."""
-    decided = f"if call.decided:\n{indent(shell.answered(), '    ')}"
+    decided = f"if call.decided:\n{indented(shell.answered())}"
     if not layout.is_straight:
         return shell.driven("beginning(call)") + decided
     made = MADE if layout.has_call else "call = None\n"
@@ -231,7 +231,7 @@ def _before(layout: Layout, shell: Shell) -> str:
         thread="thread = get_ident()",
         unasked=f"answered = decision = None\n{unasked}NOT_ASKED\n" if guards else "",
     )
-    return f"{made}{marked}if {test}:\n{indent(resumed, '    ')}"
+    return f"{made}{marked}if {test}:\n{indented(resumed)}"
 
 
 def _answers_at_once(layout: Layout, shell: Shell) -> bool:
@@ -272,10 +272,10 @@ def _after(layout: Layout, shell: Shell) -> str:
         marked=layout.is_marked(POST_SUCCESS, COMPLETED),
         thread="" if is_known else "thread = get_ident()",
     )
-    ended = f"{marked}if failure is not None:\n{indent(resumed, '    ')}"
+    ended = f"{marked}if failure is not None:\n{indented(resumed)}"
     if not layout.has_call:
         return ended
-    return f"{fill}{ended}if current.uses_slots:\n{indent(RELEASED, '    ')}"
+    return f"{fill}{ended}if current.uses_slots:\n{indented(RELEASED)}"
 
 
 def _made_late(layout: Layout) -> str:
