@@ -6,11 +6,10 @@ Nothing here has to be inherited from; an object with these members will do.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from callpyback.core.context import ExecutionContext
     from callpyback.core.functions import FunctionSignature
     from callpyback.core.state_machine import Outcome

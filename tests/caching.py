@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from callpyback import CacheObserver, CallPyBack
 from kinds import Ended, Kind, ended
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
 
 LIMIT = 30.0  # seconds until a test that hangs says so
 

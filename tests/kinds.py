@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import inspect
 import types
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -28,9 +29,6 @@ from callpyback import (
     on_call,
     on_completion,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
 FIRST_ITEM = "first item"
 

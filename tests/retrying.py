@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from callpyback import ExecutionState, MockTimeSource, Retry, on_retry
 from kinds import KINDS, Forgetful, Kind, Witness
 from kinds import _passed_on as passed_on
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class BodyError(Exception):

@@ -11,9 +11,10 @@ import threading
 import time
 import weakref
 from collections import Counter
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import cloudpickle
 import pytest
@@ -42,9 +43,6 @@ from callpyback.core.telling import TELLING
 from handling import OwnHandler, raising
 from kinds import FIRST_ITEM, KINDS, BoundWitness, Forgetful, Witness, collected, drive, ended, pause
 from retrying import BodyError, Flaky
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 ASYNC_KINDS = tuple(kind for kind in KINDS if kind.is_async)
 THREAD_KINDS = tuple(kind for kind in KINDS if not kind.is_async)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from callpyback.core.functions import FunctionSignature
 from callpyback.errors import CircuitOpen
 from kinds import Kind
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 PLAIN = Kind("plain")
 GENERATOR = Kind("generator")

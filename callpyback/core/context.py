@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -11,8 +12,6 @@ from callpyback.core.raised import Raised
 from callpyback.core.state_machine import ENDED_STATES, TERMINAL_STATES, ExecutionState, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from callpyback.core.call import Call, Noticed
     from callpyback.core.listener import Listener
 

@@ -7,7 +7,8 @@ import functools
 import threading
 import types
 import weakref
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self, TypeVar, cast
 
 from callpyback.core import configuration
 from callpyback.core.forks import reset_after_fork
@@ -20,9 +21,6 @@ from callpyback.core.registration import Registration, ordered
 from callpyback.core.safe_repr import safe_repr
 from callpyback.core.time_sources import SYSTEM, Sleeper, SystemTimeSource
 from callpyback.errors import NO_VALUE, ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
 
 T = TypeVar("T")
 

@@ -9,6 +9,7 @@ skip this module, with code that tells the same observers the same states in the
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, cast
 
 from callpyback.core.context import ExecutionContext, RetryNotice
@@ -29,8 +30,6 @@ from callpyback.core.state_machine import ExecutionState, Notice, Outcome
 from callpyback.core.time_sources import elapsed_between
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
-
     from callpyback.core.call import Call
     from callpyback.core.decisions import Deciding
 

@@ -6,13 +6,11 @@ import enum
 import functools
 import inspect
 import sys
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from callpyback.core.safe_repr import one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _INSTANCE_NAMES: Final = frozenset({"self", "cls", "mcs", "metacls", "_self", "_cls"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,8 +20,6 @@ from callpyback.core.wrappers import fit, make_wrapper
 from callpyback.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from callpyback.core.deadlines import Deadline
     from callpyback.core.decorator import CallPyBack
     from callpyback.core.health import ObserverHealth

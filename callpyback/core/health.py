@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -12,8 +13,6 @@ from callpyback.core.reporting import log
 from callpyback.core.safe_repr import safe_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from callpyback.core.registration import Registration
 
 COOL_DOWN: Final = 30.0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.state_machine import ExecutionState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from callpyback.core.listener import Listener
     from callpyback.core.plan import Plan
     from callpyback.core.registration import Registration

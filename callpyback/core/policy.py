@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from callpyback.core.decisions import Again, Answered, Deciding, Decision, Reraised
@@ -15,8 +16,6 @@ from callpyback.core.safe_repr import safe_repr, safe_text, type_name
 from callpyback.errors import NO_VALUE, ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from callpyback.core.context import ExecutionContext
 
 _SHARED_BY_MISTAKE: Final = (list, dict, set, bytearray, deque)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import wrapt
@@ -11,8 +12,6 @@ import wrapt
 from callpyback.core.hooks import HOOKS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from callpyback.core.handle import FunctionHandle
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import functools
 import linecache
+from collections.abc import Callable
 from types import CodeType, MemberDescriptorType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from callpyback.core.safe_repr import safe_text
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 attributes_of: Callable[[BaseException], dict[str, Any]] = vars(BaseException)["__dict__"].__get__
 """Return the attributes of an exception, without running code of its class."""

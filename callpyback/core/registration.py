@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from callpyback.core.functions import FunctionKind, kind_of
 from callpyback.core.health import Condition, ObserverHealth, Ward
@@ -18,9 +19,6 @@ from callpyback.core.observer_checks import (
 )
 from callpyback.core.safe_repr import safe_repr, safe_text
 from callpyback.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 _order = itertools.count()
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from callpyback.core.waiting import slept
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from callpyback.protocols import TimeSource
 
 UNKNOWN: Final = math.nan

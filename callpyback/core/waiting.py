@@ -6,10 +6,8 @@ import inspect
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
+from typing import Any, Protocol
 
 
 class Wait:

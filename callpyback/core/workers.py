@@ -11,15 +11,13 @@ import threading
 import traceback
 from _thread import allocate_lock
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.raised import without_own_frame
 from callpyback.core.reporting import log
 from callpyback.core.telling import TELLING, enter, leave
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _IDLE_SECONDS: Final = 10.0
 """So long a thread waits for another job before it ends."""

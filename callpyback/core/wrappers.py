@@ -11,6 +11,7 @@ import functools
 import inspect
 import linecache
 import types
+from collections.abc import Callable
 from threading import get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
@@ -40,8 +41,6 @@ from callpyback.core.waiting import Wait
 from callpyback.errors import NO_VALUE, StopProcessing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from callpyback.core.functions import FunctionKind, Target
     from callpyback.core.handle import FunctionHandle
 

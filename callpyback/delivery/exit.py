@@ -11,11 +11,10 @@ import itertools
 import sys
 import threading
 import weakref
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from callpyback.delivery.pipeline import Pipeline
 
 _started: Final[dict[int, weakref.ref[Pipeline]]] = {}

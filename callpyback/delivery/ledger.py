@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import operator
 import sys
+from collections.abc import Callable, Sized
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import msgspec
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sized
 
 
 class Ledger(msgspec.Struct, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from callpyback.core.forks import reset_after_fork
@@ -12,8 +13,6 @@ from callpyback.delivery.threads import wait_of
 from callpyback.delivery.worker import END, Pace, Waiter, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from callpyback.delivery.queue import OfferQueue
     from callpyback.delivery.sink import Sink
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import operator
 from collections import deque
+from collections.abc import Callable
 from itertools import chain, repeat
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from callpyback.delivery.ledger import Count, Ledger, read_together
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Overflow = Literal["drop_oldest", "drop_newest", "block"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from callpyback.core.configuration import looking_at, refuse
@@ -18,8 +19,6 @@ from callpyback.core.state_machine import TERMINAL_STATES
 from callpyback.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from callpyback.core.state_machine import ExecutionState
 
 

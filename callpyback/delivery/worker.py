@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -15,8 +16,6 @@ from callpyback.delivery.queue import OfferQueue
 from callpyback.delivery.threads import BlockingDrive, Drive, Rounds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from callpyback.delivery.sink import Sink
 
 END: Final = math.inf

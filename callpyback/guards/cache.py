@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from callpyback.core.configuration import checked_count, checked_seconds, checked_switch
@@ -13,8 +14,6 @@ from callpyback.guards.base import GuardObserver, Key, takes_instance
 from callpyback.guards.cached_function import CachedFunction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from callpyback.core.functions import FunctionSignature
     from callpyback.protocols import Admit, GuardEnd
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from callpyback.guards.eviction import Eviction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
-
     from callpyback.errors import StopProcessing
     from callpyback.guards.single_flight import Flight
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
-
     from callpyback.core.functions import FunctionSignature
 
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -16,8 +17,6 @@ from callpyback.guards.single_flight import ALONE, LATE, Flight, FlightWait
 from callpyback.guards.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
-
     from callpyback.core.functions import FunctionSignature
     from callpyback.guards.cache_entries import Entry, Shelf
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import math
 import threading
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.safe_repr import type_name
@@ -17,8 +18,6 @@ from callpyback.errors import CircuitOpen, ExecutionTimeout
 from callpyback.guards.circuit_board import CircuitChange, CircuitState
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from callpyback.guards.circuit_board import Board
 
 PROBE_PATIENCE: Final = 30.0

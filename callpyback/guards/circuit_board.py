@@ -6,16 +6,13 @@ import enum
 import logging
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable
 
 import msgspec
 
 from callpyback.core.reporting import log
 from callpyback.core.safe_repr import safe_repr, safe_text
 from callpyback.guards.tally import Tally
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
 
 
 class CircuitState(enum.StrEnum):

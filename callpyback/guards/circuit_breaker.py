@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from callpyback.core.configuration import (
@@ -19,8 +20,6 @@ from callpyback.guards.circuit_board import Board, CircuitChange, CircuitState, 
 from callpyback.guards.circuits import KeyedCircuits, OneCircuit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
-
     from callpyback.guards.base import Guarded
 
 

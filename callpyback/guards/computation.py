@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
+from contextvars import Token
 from typing import TYPE_CHECKING, Any
 
 from callpyback.errors import NO_VALUE
 from callpyback.guards.single_flight import ALONE, left
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-    from contextvars import Token
-
     from callpyback.errors import StopProcessing
     from callpyback.guards.cache_entries import Shelf, Shelves
     from callpyback.guards.single_flight import Flight

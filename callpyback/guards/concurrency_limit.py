@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,6 @@ from callpyback.guards.slots import Slot, Slots
 from callpyback.guards.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
-
     from callpyback.core.functions import FunctionSignature
     from callpyback.core.state_machine import Outcome
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from cachetools import LRUCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from callpyback.guards.cache_entries import Entry
 
 _REMEMBERED_USES: Final = 1024

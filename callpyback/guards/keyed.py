@@ -6,14 +6,12 @@ import logging
 import threading
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from collections.abc import Callable, Hashable
+from typing import Any, Final, Generic, TypeVar
 
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.reporting import log
 from callpyback.core.safe_repr import safe_repr
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
 
 S = TypeVar("S")
 

@@ -6,11 +6,8 @@ import math
 import sys
 from bisect import insort
 from collections import deque
+from collections.abc import Callable
 from itertools import repeat
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class MovingWindow:

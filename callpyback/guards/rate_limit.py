@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.configuration import checked_count, checked_seconds, refuse
@@ -15,8 +16,6 @@ from callpyback.guards.moving_window import MovingWindow
 from callpyback.guards.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
-
     from callpyback.core.functions import FunctionSignature
 
 _MINUTE: Final = 60.0

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextvars
 import sys
 import threading
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from callpyback.core.waiting import Wait, called_soon, running_loop
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ALONE: Final = None
 """What comes of waiting when there is no value: the computation failed, or would itself wait for this caller."""

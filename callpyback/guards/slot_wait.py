@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from _thread import allocate_lock
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from callpyback.core.waiting import Wait, call_later, is_time_frozen, running_loop, running_trio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from callpyback.guards.slots import Place, Slot, Slots
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from callpyback.errors import NO_VALUE
@@ -17,9 +19,6 @@ from callpyback.handlers.usual import (
 )
 
 if TYPE_CHECKING:
-    import logging
-    from collections.abc import Mapping
-
     from callpyback.handlers.matching import Classes, Predicate
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from callpyback.handlers.builder import ErrorHandlerBuilder
 from callpyback.handlers.usual import ReraiseErrorHandler
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from callpyback.handlers.chain import ErrorHandlerChain
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from callpyback.core.reporting import log
 from callpyback.core.safe_repr import one_line, safe_text, type_name
 from callpyback.core.time_sources import SYSTEM
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _LOG_INTERVAL: Final = 60.0
 """Seconds in which the faults of one handler are logged once, as those of one observer are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.configuration import checked_retry, checked_switch, looking_at, refuse
@@ -13,8 +14,6 @@ from callpyback.handlers.chain import BaseHandler, caused, run_again
 from callpyback.handlers.matching import Classes, Matching, Predicate, Question
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from callpyback.core.context import ExecutionContext
     from callpyback.core.decisions import Deciding
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.configuration import checked_count, checked_seconds, looking_at, refuse
@@ -11,8 +12,6 @@ from callpyback.handlers.chain import BaseHandler, run_again
 from callpyback.handlers.matching import Classes, Predicate, Question, checked_classes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tenacity.wait import wait_base
 
     from callpyback.core.context import ExecutionContext

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -17,8 +18,6 @@ from callpyback.errors import nearest
 from callpyback.observers.base import BaseObserver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from callpyback.core.context import ExecutionContext, RetryNotice
     from callpyback.core.functions import FunctionSignature
     from callpyback.protocols import Begin, End

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 from callpyback.core.configuration import refuse
 from callpyback.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 _SPAN: Final = 40.96
 """The natural logarithm of the greatest and the least sample told apart: their buckets are all that is kept."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from callpyback.core.safe_repr import type_name
 from callpyback.core.state_machine import Outcome
 from callpyback.observers.quantiles import QuantileSketch
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 OTHER_TYPES: Final = "<other>"
 """The entry of `failures_by_type` for all types beyond the first 100 of a function."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NoReturn
 
 from callpyback.core.context import Ending, ExecutionContext, ExecutionFailure, ExecutionResult
 from callpyback.core.dispatch import is_cancellation
 from callpyback.core.functions import FunctionSignature
 from callpyback.core.state_machine import ENDED_STATES, TERMINAL_STATES, ExecutionState, Outcome
 from callpyback.errors import NO_VALUE, CallVetoed, ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 _numbers = itertools.count(1)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from callpyback.core.decorator import handle
 from callpyback.core.handle import FunctionHandle
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def assert_healthy(*functions: Callable[..., Any] | FunctionHandle) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from callpyback.core.safe_repr import safe_repr
@@ -13,8 +14,6 @@ from callpyback.testing.calls import RecordedCall, shown_arguments
 from callpyback.testing.snapshots import snapshot_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from callpyback.core.context import ExecutionContext
 
 E = TypeVar("E", bound=BaseException)

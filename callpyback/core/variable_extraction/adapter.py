@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from callpyback.core.variable_extraction.binding import Arguments, Binding, nothing
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from callpyback.protocols import VariableExtractor
 
 Report = Callable[[str, BaseException], object]

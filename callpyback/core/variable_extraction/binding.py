@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from types import CodeType
+from typing import Any, Protocol
 
 from callpyback.core.variable_extraction.frames import frame_of, read_locals
 from callpyback.core.variable_extraction.null_variable import NullVariable
-
-if TYPE_CHECKING:
-    from types import CodeType
 
 Arguments = tuple[Callable[..., Any], tuple[str, ...], str]
 """What a binding is made for: a callable, the names to capture, the callable's kind."""

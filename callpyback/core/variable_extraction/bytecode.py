@@ -7,12 +7,10 @@ See `Objects/exception_handling_notes.txt` and `Objects/locations.md` in the CPy
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from opcode import opmap
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import CodeType
+from types import CodeType
+from typing import Any, Final
 
 _UNIT: Final = 2  # bytes of an instruction or inline cache
 _NO_LOCATION: Final = 15

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from contextvars import ContextVar
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.variable_extraction.frames import locals_at_return, read_locals
 from callpyback.core.variable_extraction.slots import CallSlot, end, enter, make_slot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from types import FrameType
-
     from callpyback.core.variable_extraction.adapter import PendingCall
     from callpyback.core.variable_extraction.binding import Binding
     from callpyback.core.variable_extraction.call_binding import CallBinding

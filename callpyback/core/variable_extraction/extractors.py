@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import weakref
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from callpyback.core.variable_extraction.adapter import pending_call
 from callpyback.core.variable_extraction.binding import Binding, FailureBinding, NoOpBinding, nothing
@@ -13,9 +14,6 @@ from callpyback.core.variable_extraction.call_binding import CallBinding, Functi
 from callpyback.core.variable_extraction.extraction import DelegatedExtraction, StandAloneExtraction, open_extraction
 from callpyback.core.variable_extraction.null_variable import NullVariable
 from callpyback.core.variable_extraction.target import find_target, warn_unavailable
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 _install: Install | None
 if sys.implementation.name != "cpython":

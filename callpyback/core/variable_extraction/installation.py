@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from callpyback.core.forks import reset_after_fork
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class Installation:

@@ -12,14 +12,12 @@ from __future__ import annotations
 import sys
 from functools import partial
 from sys import _getframe
-from typing import TYPE_CHECKING, Final
+from types import CodeType, FunctionType
+from typing import Final
 
 from callpyback.core.variable_extraction.frames import read_locals
 from callpyback.core.variable_extraction.installation import Installation, hold
 from callpyback.core.variable_extraction.slots import anchors, current_slot, slots_of_suspended
-
-if TYPE_CHECKING:
-    from types import CodeType, FunctionType
 
 assert sys.version_info >= (3, 12)  # noqa: S101 - lets mypy skip the rest for 3.11
 

@@ -8,14 +8,12 @@ under (`anchors`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from types import CodeType, FrameType
+from typing import Any, Final
 
 from callpyback.core.variable_extraction.frames import RUNS_LATER
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from types import CodeType, FrameType
 
 
 class CallSlot:

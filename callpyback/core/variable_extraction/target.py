@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Callable
 from sys import _getframe
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Any, Final
 
 _MOST_LAYERS: Final = 1000
 
