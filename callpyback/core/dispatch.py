@@ -128,9 +128,9 @@ def _is_passed_over(call: Call, registration: Registration) -> bool:
 def judge(call: Call, listener: Listener, error: BaseException) -> None:
     """Decide what an exception out of an observer means: a decision, an interrupt, or the observer's failure."""
     deciding = call.state is ExecutionState.PRE_EXECUTION
-    is_of_one_call = type(error) is OfOneCall
+    is_of_one_call = False
     if isinstance(error, OfOneCall):
-        error = error.error
+        error, is_of_one_call = error.error, True
     is_users = call.raised is not None and call.raised.error is error  # it is on its way to the caller anyway
     is_awaited = listener.is_async or listener.admit is not None
     if not is_users and (isinstance(error, KeyboardInterrupt) or (is_awaited and is_own_cancellation(error))):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from callpyback.core.reporting import log
+from callpyback.core.reporting import Interval, log
 from callpyback.core.safe_repr import safe_text
 
 if TYPE_CHECKING:
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 COOL_DOWN: Final = 30.0
 """Seconds a failing observer stays paused before one call tries it again."""
-
-_LOG_INTERVAL: Final = 60.0
-"""Seconds in which one observer's failures are logged once."""
 
 
 class ObserverHealth(msgspec.Struct, frozen=True):
@@ -70,8 +67,7 @@ class Condition:
         self.last_error: str | None = None
         self.paused = False
         self._retry_at = math.inf
-        self._logged_at: float | None = None
-        self._silenced = 0
+        self._reports = Interval()
 
     def count(self, error: BaseException, *, again: bool) -> None:
         """Count a failure; `again` if it does not add to the calls in a row."""
@@ -98,9 +94,6 @@ class Condition:
 
     def report(self, now: float, name: str, where: str) -> None:
         """Log the last failure, unless one was logged within the last minute."""
-        if self._logged_at is not None and not now - self._logged_at >= _LOG_INTERVAL:
-            self._silenced += 1
-            return
-        more = f" ({self._silenced} more since the last report)" if self._silenced else ""
-        self._logged_at, self._silenced = now, 0
-        log(logging.WARNING, "observer %s failed at %s: %s%s", name, where, self.last_error, more)
+        if self._reports.begins(now):
+            more = self._reports.held_back()
+            log(logging.WARNING, "observer %s failed at %s: %s%s", name, where, self.last_error, more)

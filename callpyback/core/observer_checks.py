@@ -58,6 +58,13 @@ def run_lifecycle(observer: Any, options: Any) -> None:
             raise ConfigurationError(message) from error
 
 
+def callback_of(observer: Any) -> Any:
+    """Return the function that a callback observer calls; None of any other observer."""
+    callback = getattr(observer, "callback", None)
+    is_callback = callable(callback) and callable(getattr(observer, "compiled", None))
+    return callback if is_callback else None
+
+
 def shown_name(observer: Any) -> str:
     """Return the observer's name, that of its class if it has none."""
     name = getattr(observer, "name", None)

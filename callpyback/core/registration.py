@@ -10,6 +10,7 @@ from typing import Any
 from callpyback.core.functions import FunctionKind, kind_of
 from callpyback.core.health import Condition, ObserverHealth, Ward
 from callpyback.core.observer_checks import (
+    callback_of,
     check_observer,
     checked_notices,
     checked_priority,
@@ -92,13 +93,12 @@ class Registration:
         self.is_leaf = getattr(observer, "is_leaf", False) is True
 
     def _hold(self, observer: Any, *, weak: bool, deliver: Callable[[Any], Any] | None) -> None:
-        callback = getattr(observer, "callback", None)
-        is_callback = callable(callback) and callable(getattr(observer, "compiled", None))
-        self.callback = observer if is_callback else None
-        self.update = None if is_callback else getattr(observer, "update", None)
+        callback = callback_of(observer)
+        self.callback = None if callback is None else observer
+        self.update = getattr(observer, "update", None) if callback is None else None
         self.bind = getattr(observer, "bind", None)
         self.bind_guard = getattr(observer, "bind_guard", None) if self.guard else None
-        told = callback if is_callback else self.update
+        told = self.update if callback is None else callback
         self.delivery: Any = None
         if deliver is not None and not (self.guard or self.critical or self.delivers_later or callable(self.bind)):
             self._hand_over(observer, deliver, weak=weak)

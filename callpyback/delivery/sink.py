@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from callpyback.core.configuration import looking_at, refuse
 from callpyback.core.functions import FunctionKind, kind_of
 from callpyback.core.observer_checks import (
+    callback_of,
     check_observer,
     checked_notices,
     checked_priority,
@@ -87,9 +88,8 @@ class Sink:
 
 def _has_async_callback(observer: Any) -> bool:
     """Return whether this is a callback observer, whose plain `update` returns what its callback returned."""
-    callback: Any = getattr(observer, "callback", None)
-    is_callback = callable(callback) and callable(getattr(observer, "compiled", None))
-    return is_callback and kind_of(callback) is FunctionKind.COROUTINE
+    callback = callback_of(observer)
+    return callback is not None and kind_of(callback) is FunctionKind.COROUTINE
 
 
 def _refuse_inline_only(observer: Any) -> None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
-from callpyback.core.reporting import log
+from callpyback.core.reporting import Interval, log
 from callpyback.core.safe_repr import one_line, safe_text, type_name
 from callpyback.core.time_sources import SYSTEM
-
-_LOG_INTERVAL: Final = 60.0
-"""Seconds in which the faults of one handler are logged once, as those of one observer are."""
 
 
 class Faults:
@@ -25,17 +22,13 @@ class Faults:
     def __init__(self, name: str, clock: Callable[[], float] = SYSTEM.monotonic) -> None:
         self._name = name
         self._clock = clock
-        self._logged_at: float | None = None
-        self._silenced = 0
+        self._reports = Interval()
 
     def report(self, fault: Exception, error: BaseException) -> None:
         """Log what the handler raised while it was asked about `error`, of which only the type is told."""
-        now = self._clock()
-        if self._logged_at is not None and not now - self._logged_at >= _LOG_INTERVAL:
-            self._silenced += 1
+        if not self._reports.begins(self._clock()):
             return
-        more = f" ({self._silenced} more since the last report)" if self._silenced else ""
-        self._logged_at, self._silenced = now, 0
+        more = self._reports.held_back()
         name, kind, text = one_line(self._name), one_line(type_name(error)), safe_text(fault)
         log(
             logging.WARNING,
