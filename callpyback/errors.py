@@ -95,6 +95,13 @@ class AccessDenied(CallPyBackError, PermissionError):
         return f"access denied (incident {self.incident_id})"
 
 
+class EndlessEvents(CallPyBackError, RecursionError):
+    """Handlers of an event bus return events, which are handled by returning events, without end.
+
+    It counts as the failure of the handler that returned the last one.
+    """
+
+
 class _NoValue:
     """The type of `NO_VALUE`: a parameter was not given, where None is a value like any other."""
 

@@ -84,6 +84,7 @@ class _Unset:
     failed: frozenset[Registration] | None = None
     probed: frozenset[Registration] | None = None  # paused ones that this call tries again
     passed_over: frozenset[Registration] | None = None  # guards that were not asked
+    told_first: frozenset[Registration] | None = None  # those that wanted to be told of the beginning
 
     attempt = 1
     earlier = 0.0  # seconds the body ran in earlier attempts

@@ -8,19 +8,24 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from callpyback.core import configuration
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.handle import FunctionHandle
 from callpyback.core.health import Ward
 from callpyback.core.hooks import HOOKS
-from callpyback.core.known import Known, found, named_apart
+from callpyback.core.known import Known, found
+from callpyback.core.ordering import in_order, refuse_if_required
 from callpyback.core.policy import ErrorPolicy
-from callpyback.core.registration import Registration, ordered
+from callpyback.core.registration import Registration
 from callpyback.core.safe_repr import safe_repr
+from callpyback.core.subscription import Subscription, subscribed
 from callpyback.core.time_sources import SYSTEM, Sleeper, SystemTimeSource
 from callpyback.errors import NO_VALUE, ConfigurationError
+
+if TYPE_CHECKING:
+    from callpyback.core.visitors import Visitor
 
 T = TypeVar("T")
 
@@ -34,7 +39,8 @@ class CallPyBack:
     Members that `docs/reference/decorator.md` does not list serve the rest of the library and may change.
 
     Args:
-        observers: Who is told; the highest priority first, equal priorities in this order.
+        observers: Who is told: observers, or a `Subscription` of one; the highest priority first, equal priorities in
+            this order, and what one requires before it.
         variable_names: The local variables to capture at the end of each call, for those who ask for them.
         exception_classes: The errors that are expected. Any other ends the call in ERROR instead of COMPLETED. All
             of them go on to the caller, unless `default_return` or `error_handler` answers for them.
@@ -106,6 +112,7 @@ class CallPyBack:
         self.is_shut_down = False
         self._registrations: list[Registration] = []
         self._known = Known()
+        self._visits: weakref.WeakKeyDictionary[Visitor, Registration] = weakref.WeakKeyDictionary()
         self._handles: weakref.WeakSet[FunctionHandle] = weakref.WeakSet()
         self._lock = threading.RLock()
         reset_after_fork(self)
@@ -154,11 +161,11 @@ class CallPyBack:
     @property
     def observers(self) -> tuple[Any, ...]:
         """The observers of all functions, in the order they are told."""
-        return tuple(registration.observer for registration in ordered(self.registrations))
+        return tuple(registration.observer for registration in self.registrations)
 
     @property
     def registrations(self) -> tuple[Registration, ...]:
-        """The registrations behind `observers`."""
+        """The registrations behind `observers`, in their order."""
         return tuple(known for known in self._registrations if not known.retired)
 
     def adopt(self, handle: FunctionHandle) -> None:
@@ -166,14 +173,20 @@ class CallPyBack:
         with self._lock:
             self._handles.add(handle)
 
-    def register(
-        self, observer: Any, states: Any, *, weak: bool = False, options: dict[str, Any] | None = None
-    ) -> Registration:
+    def register(self, asked: Subscription) -> Registration:
         """Check an observer and return its registration, not yet told anything."""
         if self.ward.lost:
             self._forget_lost()
         deliver = _in_background if self.delivers_in_background else None
-        return Registration(observer, self.ward, states=states, weak=weak, options=options, deliver=deliver)
+        return Registration(asked, self.ward, deliver=deliver)
+
+    def visit(self, visitor: Visitor) -> Registration:
+        """Return the registration here of an observer that hears of functions on which nobody registered it."""
+        with self._lock:
+            known = self._visits.get(visitor)
+            if known is None:
+                known = self._visits[visitor] = visitor.registered(self)
+            return known
 
     def _forget_lost(self) -> None:
         """Drop the weakly held observers that are gone, here and on every function."""
@@ -182,52 +195,53 @@ class CallPyBack:
         for handle in tuple(self._handles):
             handle.forget_lost()
 
-    def add_observer(
-        self,
-        observer: Any,
-        states: Any = None,
-        *,
-        weak: bool = False,
-        options: dict[str, Any] | None = None,
-    ) -> None:
+    def add_observer(self, observer: Any, states: Any = None, **asked: Any) -> None:
         """Tell one more observer about every function decorated by this instance, now and later.
 
         Args:
-            observer: An object with `update(context)` and `priority`.
+            observer: An object with `update(context)` and `priority`; or a `Subscription`.
             states: What it is told, in place of its own `states`.
-            weak: Let the observer be collected; it is then told no more.
-            options: Handed to the observer's `configure()`.
+            asked: `when`, `match`, `name`, `priority`, `requires`, `required_by`, `weak` and `options`, as of
+                `Subscription`.
 
         Raises:
-            ConfigurationError: It is no observer, is registered already, or does not fit a decorated function.
+            ConfigurationError: It is no observer, is registered already, or does not fit a decorated function; or,
+                once there is one, it requires an observer that is not there.
         """
+        subscription = subscribed(observer, states=states, **asked)
         with self._lock:
-            self._known.refuse_twice(observer)
-            registration = self.register(observer, states, weak=weak, options=options)
+            self._known.refuse_twice(subscription.observer)
+            registration = self.register(subscription)
+            handles = tuple(self._handles)
+            self._known.give_name(registration, subscription.name, (handle.known for handle in handles))
+            told = in_order([*self.registrations, registration])
             listening: list[FunctionHandle] = []
             try:
-                for handle in tuple(self._handles):
+                for handle in handles:
                     handle.listen(registration)
                     listening.append(handle)
             except ConfigurationError:
                 for handle in listening:
                     handle.forget(registration)
                 raise
-            self._registrations.append(registration)
+            self._registrations = told
             self._known.add(registration)
 
     def remove_observer(self, observer: Any) -> None:
         """Stop telling an observer, given itself or its name.
 
         Raises:
-            ConfigurationError: It is not registered here.
+            ConfigurationError: It is not registered here, or another one here requires it.
         """
         with self._lock:
             registration = found(observer, self._registrations, "on this decorator")
+            handles = tuple(self._handles)
+            for place in (self.registrations, *(handle.registrations for handle in handles)):
+                refuse_if_required(registration, place)
             registration.retire()
             self._registrations.remove(registration)
             self._known.discard(registration)
-            for handle in tuple(self._handles):
+            for handle in handles:
                 handle.forget(registration)
 
     def get_metrics(self) -> dict[str, Any]:
@@ -236,12 +250,9 @@ class CallPyBack:
         With `enable_async_observers=True` these are what `BackgroundObserver.get_metrics()` gives, with the observer's
         own under "observer".
         """
-        observers = [(known.name, known.told) for known in ordered(self.registrations)]
-        named = named_apart(known for known in observers if callable(getattr(known[1], "get_metrics", None)))
-        return {
-            "observer_count": len(observers),
-            **{f"{name}_metrics": observer.get_metrics() for name, observer in named.items()},
-        }
+        told = {known.name: known.told for known in self.registrations}
+        measured = {name: known for name, known in told.items() if callable(getattr(known, "get_metrics", None))}
+        return {"observer_count": len(told), **{f"{name}_metrics": one.get_metrics() for name, one in measured.items()}}
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until all that was handed to observers in the background so far is done.
@@ -270,7 +281,7 @@ class CallPyBack:
             for handle in handles:
                 handle.renew()
             closable = [known for handle in handles for known in handle.own_registrations]
-            for registration in [*ordered(self.registrations), *closable]:
+            for registration in [*self.registrations, *closable]:
                 self._close(registration)
 
     def _close(self, registration: Registration) -> None:
@@ -296,12 +307,13 @@ class CallPyBack:
 
     def __getstate__(self) -> dict[str, Any]:
         # Locks stay behind, and so do the functions: each unpickled handle registers itself again.
-        return {**self.__dict__, "_lock": None, "_handles": None, "_known": None}
+        return {**self.__dict__, "_lock": None, "_handles": None, "_known": None, "_visits": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.RLock()
         self._handles = weakref.WeakSet()
+        self._visits = weakref.WeakKeyDictionary()
         self._known = Known()
         for registration in self._registrations:
             self._known.add(registration)

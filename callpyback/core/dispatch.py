@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Generator
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
+from callpyback.core.context import ExecutionContext
 from callpyback.core.functions import FunctionKind
 from callpyback.core.raised import ObserverExit, OfOneCall
 from callpyback.core.safe_repr import safe_repr
@@ -66,6 +67,8 @@ def told(call: Call, state: ExecutionState | Notice, start: int = 0) -> Steps:
 
 def _asked(call: Call, listener: Listener, admit: Callable[..., Any]) -> Steps:
     """Have a guard decide, waiting with the call if it asks for that; the thread is not marked meanwhile."""
+    if listener.condition is not None and not listener.condition(ExecutionContext(_PRE, call, listener)):
+        return
     if call.held is None:
         call.held = {}
     call.held[listener.registration] = None
@@ -109,7 +112,9 @@ def _awaited(call: Call, tell: Callable[[Call], Any], listener: Listener) -> Ste
     token = awaiting.set(mark)
     try:
         enter(0)
-        yield tell(call)
+        wanted = tell(call)
+        if wanted is not None:
+            yield wanted
     finally:
         mark.active = False
         leave(0)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import bisect
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from callpyback.core.audience import Audience, Hearing
+from callpyback.core.everywhere import HANDLES
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.functions import FunctionKind, FunctionSignature, Target
 from callpyback.core.hooks import Hook
 from callpyback.core.known import Known, found, named_apart
-from callpyback.core.listener import Listener
-from callpyback.core.plan import EMPTY, STALE, Plan
+from callpyback.core.ordering import refuse_if_required
+from callpyback.core.plan import STALE, Plan
 from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState, Notice
+from callpyback.core.subscription import subscribed
 from callpyback.core.telling import is_inside_observer
+from callpyback.core.visitors import VISITORS, inside
 from callpyback.core.wrappers import fit, make_wrapper
 from callpyback.errors import ConfigurationError
 
@@ -24,9 +27,13 @@ if TYPE_CHECKING:
     from callpyback.core.decorator import CallPyBack
     from callpyback.core.health import ObserverHealth
     from callpyback.core.registration import Registration
+    from callpyback.core.visitors import Visitor
 
 _MADE_AT_ONCE = 16
 """Up to so many observers, a change makes the new plan at once."""
+
+_MOST_PLANS = 64
+"""So many combinations of open scopes have plans; then they are made anew."""
 
 
 class FunctionHandle:
@@ -60,12 +67,11 @@ class FunctionHandle:
         self._refuse_awaiting()
         self._deadline = self._made_deadline()
         self._own: list[Registration] = []
-        self._known = Known()
-        self._listeners: list[Listener] = []
-        self._binding: Any = None
+        self._audience = Audience(decorator, self._target, self._deadline)
         self._is_paused = False
         self._version = 0
         self._silent: Plan | None = None
+        self._plans: dict[tuple[Visitor, ...], Plan] = {}
         self._lock = threading.RLock()
         self.unobserved = 0
         self.on_call = Hook(self, ExecutionState.PRE_EXECUTION)
@@ -77,6 +83,7 @@ class FunctionHandle:
         self._cell, self._function = make_wrapper(self._target, self)
         self._target.stand_for(self._function)
         reset_after_fork(self)
+        HANDLES.add(self)
         self.listen(*decorator.registrations)
 
     def _refuse_answers_for_generators(self) -> None:
@@ -132,38 +139,59 @@ class FunctionHandle:
     @property
     def observers(self) -> tuple[Any, ...]:
         """The observers of this function, the decorator's included, in the order they are told."""
-        return tuple(registration.observer for registration in self._registrations() if not registration.retired)
+        return tuple(registration.observer for registration in self.registrations)
+
+    @property
+    def registrations(self) -> tuple[Registration, ...]:
+        """The registrations behind `observers`, in their order."""
+        return tuple(self._audience.registrations)
+
+    @property
+    def known(self) -> Known:
+        """The observers of this function, by themselves and by name."""
+        return self._audience.known
 
     @property
     def health(self) -> dict[str, ObserverHealth]:
-        """How each observer is doing, by name; equal names are told apart by `#2`, `#3`, ..."""
-        return named_apart((known.name, known.health) for known in self._registrations() if not known.retired)
+        """How each observer is doing, by name, those that were registered globally included."""
+        return named_apart((known.name, known.health) for known in self._audience.everybody(inside.get()))
 
-    def _registrations(self) -> list[Registration]:
-        return [listener.registration for listener in tuple(self._listeners)]
+    def explain(self) -> list[Hearing]:
+        """Return which observer hears what of this function, in the order they are told; last those that hear nothing.
 
-    def add_observer(
-        self,
-        observer: Any,
-        states: Any = None,
-        *,
-        weak: bool = False,
-        options: dict[str, Any] | None = None,
-    ) -> None:
+        Those that were registered globally, or for a scope around this line, are among them.
+
+        Example:
+            >>> from callpyback import CallPyBack, MetricsObserver, Subscription, handle, on_success
+            >>> @CallPyBack(observers=[MetricsObserver(), Subscription(on_success(print), match="shop.*")])
+            ... def work():
+            ...     return 1
+            >>> for hearing in handle(work).explain():
+            ...     print(hearing)
+            MetricsObserver hears COMPLETED, ERROR
+            print hears nothing: its `match` or @want leaves out this function
+        """
+        with self._lock:
+            return self._audience.hearings(inside.get())
+
+    def add_observer(self, observer: Any, states: Any = None, **asked: Any) -> None:
         """Tell one more observer about this function.
 
         Args:
-            observer: An object with `update(context)` and `priority`; see `callpyback.Observer`.
+            observer: An object with `update(context)` and `priority`, see `callpyback.Observer`; or a `Subscription`.
             states: What it is told, in place of its own `states`.
-            weak: Let the observer, or the object whose method it calls, be collected; it is then told no more.
-            options: Handed to the observer's `configure()`.
+            asked: `when`, `match`, `name`, `priority`, `requires`, `required_by`, `weak` and `options`, as of
+                `Subscription`.
 
         Raises:
-            ConfigurationError: It is no observer, is registered here already, or does not fit the function.
+            ConfigurationError: It is no observer, is registered here already, does not fit the function, or requires an
+                observer that is not there.
         """
+        subscription = subscribed(observer, states=states, **asked)
         with self._lock:
-            self._known.refuse_twice(observer)
-            registration = self._decorator.register(observer, states, weak=weak, options=options)
+            self.known.refuse_twice(subscription.observer)
+            registration = self._decorator.register(subscription)
+            self.known.give_name(registration, subscription.name)
             self.listen(registration)
             self._own.append(registration)
 
@@ -171,10 +199,12 @@ class FunctionHandle:
         """Stop telling an observer, given itself or its name.
 
         Raises:
-            ConfigurationError: It is not registered on this function; one of the decorator's is removed there.
+            ConfigurationError: It is not registered on this function, where one of the decorator's is removed from the
+                decorator; or another one requires it.
         """
         with self._lock:
             registration = found(observer, self._own, f"on {self._target.signature.qualname}")
+            refuse_if_required(registration, self._audience.registrations)
             registration.retire()
             self._own.remove(registration)
             self.forget(registration)
@@ -185,7 +215,7 @@ class FunctionHandle:
         Raises:
             ConfigurationError: It is not registered on this function.
         """
-        found(observer, self._registrations(), f"on {self._target.signature.qualname}").recover()
+        found(observer, self._audience.registrations, f"on {self._target.signature.qualname}").recover()
 
     def pause(self) -> None:
         """Run the function unobserved until `resume`. Its error handling stays."""
@@ -209,85 +239,63 @@ class FunctionHandle:
                 self.resume()
 
     def listen(self, *registrations: Registration) -> None:
-        """Add registrations, the decorator's or our own."""
+        """Add registrations, the decorator's or our own: all of them, or none."""
         with self._lock:
-            for registration in registrations:
-                self._known.refuse_twice(registration.observer)
-                listener = Listener(registration, self._target)
-                self._known.add(registration)
-                bisect.insort(self._listeners, listener, key=lambda known: known.registration.sort_key)
+            self._audience.join(*registrations)
             self.renew()
 
     def forget_lost(self) -> None:
         """Drop the weakly held observers that are gone."""
         with self._lock:
             self._own = [known for known in self._own if not known.retired]
-            self._listeners = [known for known in self._listeners if not known.registration.retired]
+            self._audience.drop_lost()
 
     def forget(self, registration: Registration) -> None:
         """Drop a registration, the decorator's or one of our own."""
         with self._lock:
-            self._listeners = [known for known in self._listeners if known.registration is not registration]
-            self._known.discard(registration)
+            self._audience.drop(registration)
             self.renew()
 
     def renew(self) -> None:
         """Have a new plan made: at once for a few observers, by the next call for many that come one by one."""
         self._version += 1
-        self._silent = None
+        self._silent, self._plans = None, {}
         self._cell.cell_contents = STALE
-        if len(self._listeners) <= _MADE_AT_ONCE:
+        if len(self._audience.listeners) <= _MADE_AT_ONCE:
             self.current_plan()
 
     def current_plan(self) -> Plan:
         """Return the plan for a call that begins now, making it and its code first if something has changed."""
         while (plan := self._cell.cell_contents) is STALE:
+            if VISITORS.open_scopes:
+                return self._plan_within(inside.get())
             version = self._version
-            made = self._made_plan()
+            made = self._audience.plan(is_silent=self._is_silent)
             fit(made, self._target, self._function)
             self._cell.cell_contents = made
-            if self._version != version:
+            if self._version != version or VISITORS.open_scopes:
                 self._cell.cell_contents = STALE
         return cast("Plan", plan)
+
+    def _plan_within(self, scopes: tuple[Visitor, ...]) -> Plan:
+        """Return the plan for calls inside some scopes; it has no code of its own."""
+        plans = self._plans
+        plan = plans.get(scopes)
+        if plan is None:
+            if len(plans) >= _MOST_PLANS:
+                plans.clear()
+            plan = plans[scopes] = self._audience.plan(scopes, is_silent=self._is_silent)
+        return plan
 
     def silent_plan(self) -> Plan:
         """Return the plan for a call that an observer makes: nobody is told; error handling and deadline stay."""
         if self._silent is None:
-            self._silent = self._made_plan(for_observers=True)
+            self._silent = self._audience.plan(is_silent=True)
         return self._silent
 
-    def _made_plan(self, *, for_observers: bool = False) -> Plan:
-        decorator = self._decorator
-        is_silent = for_observers or self._is_paused or decorator.is_shut_down
-        listeners = () if is_silent else tuple(known for known in self._listeners if not known.registration.retired)
-        if not (listeners or decorator.policy.answers or self._deadline):
-            if not for_observers:
-                self._binding = None
-            return EMPTY
-        wanted = decorator.variable_names and (
-            decorator.policy.answers or any(listener.wants_variables for listener in listeners)
-        )
-        if wanted and self._binding is None:
-            self._binding = self._bound_extractor()
-        return Plan(
-            self._target,
-            listeners,
-            policy=decorator.policy,
-            clocks=decorator.clocks,
-            system_time=decorator.uses_system_time,
-            binding=self._binding if wanted else None,
-            ailing=decorator.ward.ailing,
-            deadline=self._deadline,
-            sleeper=decorator.sleeper,
-        )
-
-    def _bound_extractor(self) -> Any:
-        # Most programs capture no variables.
-        from callpyback.core.variable_extraction import TracingVariableExtractor, bind_extractor  # noqa: PLC0415
-
-        extractor = self._decorator.variable_extractor or TracingVariableExtractor()
-        names, kind = self._decorator.variable_names, str(self._target.kind)
-        return bind_extractor(extractor, self._target.function, names, kind)
+    @property
+    def _is_silent(self) -> bool:
+        return self._is_paused or self._decorator.is_shut_down
 
     def is_unobserved(self) -> bool:
         """Return whether the call that begins now comes from inside an observer; count it if so."""
@@ -301,17 +309,19 @@ class FunctionHandle:
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
-        dropped = dict.fromkeys(("_lock", "_binding", "_known", "_listeners", "_silent"))
+        dropped = dict.fromkeys(("_lock", "_audience", "_plans", "_silent"))
         return {**self.__dict__, **dropped}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.RLock()
-        self._known, self._listeners = Known(), []
+        self._plans = {}
+        self._audience = Audience(self._decorator, self._target, self._deadline)
         # Listeners are made anew: what an observer's bind() gave belongs to the observer that was left behind.
         self.listen(*self._decorator.registrations, *self._own)
         self._decorator.adopt(self)
+        HANDLES.add(self)
         reset_after_fork(self)
 
     def __repr__(self) -> str:
-        return f"<FunctionHandle of {self._target.signature.qualname}: {len(self._listeners)} observers>"
+        return f"<FunctionHandle of {self._target.signature.qualname}: {len(self._audience.listeners)} observers>"

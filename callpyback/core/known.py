@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from callpyback.core.safe_repr import safe_repr
@@ -12,12 +13,13 @@ if TYPE_CHECKING:
 
 
 class Known:
-    """The observers registered in one place, to refuse a second registration without a search."""
+    """The observers registered in one place: none twice, no two with one name, found without a search."""
 
-    __slots__ = ("_by_id",)
+    __slots__ = ("_by_id", "_by_name")
 
     def __init__(self) -> None:
         self._by_id: dict[int, Registration] = {}
+        self._by_name: dict[str, Registration] = {}
 
     def refuse_twice(self, observer: Any) -> None:
         """Raise if the observer is registered here."""
@@ -30,13 +32,41 @@ class Known:
             )
             raise ConfigurationError(message)
 
+    def give_name(self, registration: Registration, wished: str | None, elsewhere: Iterable[Known] = ()) -> None:
+        """Give a registration a name that nobody has here, nor elsewhere where it is to be told.
+
+        Args:
+            registration: One that is not added yet. If its own name is taken, it is followed by `#2`, `#3`, ...
+            wished: A name that was asked for, which is not changed.
+            elsewhere: Those of the functions that will hear of it too.
+
+        Raises:
+            ConfigurationError: The name that was asked for is taken.
+        """
+        places = (self, *elsewhere)
+        name, number = registration.name, 1
+        while any(place.has_name(name) for place in places):
+            if wished is not None:
+                message = f"name={wished!r}: an observer registered here is called that; choose another name"
+                raise ConfigurationError(message)
+            number += 1
+            name = f"{registration.name}#{number}"
+        registration.name = name
+
+    def has_name(self, name: str) -> bool:
+        """Return whether an observer here has this name."""
+        known = self._by_name.get(name)
+        return known is not None and not known.retired
+
     def add(self, registration: Registration) -> None:
         """Remember a registration."""
         self._by_id[id(registration.observer)] = registration
+        self._by_name[registration.name] = registration
 
     def discard(self, registration: Registration) -> None:
         """Forget a registration."""
         self._by_id = {key: known for key, known in self._by_id.items() if known is not registration}
+        self._by_name = {name: known for name, known in self._by_name.items() if known is not registration}
 
 
 def found(observer: Any, registrations: list[Registration], where: str) -> Registration:

@@ -106,6 +106,8 @@ def _is_straight(plan: Plan) -> bool:
     unusual = plan.listeners[ExecutionState.INITIALIZED] or plan.listeners[ExecutionState.EXECUTING] or plan.deadline
     if not plan.system_time or plan.is_async or unusual:
         return False
+    if any(listener.condition is not None for listener in plan.listeners[_PRE]):
+        return False
     many = [listener for told in plan.listeners.values() if len(told) > _UNROLLED for listener in told]
     return all(listener.admit is None for listener in many)
 

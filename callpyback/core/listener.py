@@ -14,7 +14,8 @@ from callpyback.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from callpyback.core.call import Call
-    from callpyback.core.functions import Target
+    from callpyback.core.functions import FunctionSignature, Target
+    from callpyback.core.interest import Interest, Predicate
     from callpyback.core.registration import Registration
 
 _PRE: Final = ExecutionState.PRE_EXECUTION
@@ -25,7 +26,19 @@ Tell = Callable[["Call"], Any]
 class Listener:
     """One registration on one function: how it is told each state it asked for."""
 
-    __slots__ = ("admit", "begin", "end", "is_async", "is_bound", "registration", "tells", "update", "wants_variables")
+    __slots__ = (
+        "admit",
+        "asks",
+        "begin",
+        "condition",
+        "end",
+        "is_async",
+        "is_bound",
+        "registration",
+        "tells",
+        "update",
+        "wants_variables",
+    )
 
     def __init__(self, registration: Registration, target: Target) -> None:
         self.registration = registration
@@ -34,6 +47,8 @@ class Listener:
         self.end: Callable[..., Any] | None = None
         self.update: Callable[..., Any] | None = None
         self.tells: dict[ExecutionState | Notice, Tell] = {}
+        self.condition: Predicate | None = None
+        self.asks = False
         guarding = _guarding(registration, target)
         bound = None if guarding is not None else _bound(registration, target)
         self.is_bound = bound is not None or guarding is not None
@@ -53,6 +68,37 @@ class Listener:
                 self.tells |= {notice: self._told_by_context(notice) for notice in registration.notices}
         else:
             self._tell_by_context()
+        if registration.interest is not None:
+            self._narrow(registration.interest, target.signature)
+
+    def _narrow(self, interest: Interest, signature: FunctionSignature) -> None:
+        """Tell nothing that is not wanted: decided now where names and states tell, else by a predicate in each call.
+
+        Who was told that a call begins is told its end.
+        """
+        from callpyback.core.interest import names_of  # noqa: PLC0415 - loaded if there is an interest
+
+        names = names_of(signature)
+        tests = {state: interest.test(names, state, signature) for state in self.tells}
+        first = tests.get(_PRE, False)
+        if self.admit is not None:
+            if first is False:
+                self.tells, self.admit, self.end = {}, None, None
+            elif first is not True:
+                self.condition, self.asks = first, True
+            return
+        self.tells = {state: tell for state, tell in self.tells.items() if tests[state] is not False}
+        asked = {state: test for state, test in tests.items() if not isinstance(test, bool)}
+        if asked:
+            # No longer called with plain values, nor with a context made before the question.
+            self.is_bound = False
+            self.wants_variables = self.asks = True
+            begins = self.begin is not None
+            self.update = self.begin = self.end = None
+            for state, test in asked.items():
+                self.tells[state] = _if_wanted(self, state, test, self.tells[state], begins=begins)
+        elif _PRE not in self.tells:
+            self.begin = None
 
     def _tell_by_context(self) -> None:
         registration = self.registration
@@ -108,6 +154,35 @@ class Listener:
             call.probed = (call.probed or frozenset()) | {registration}
             return True
         return False
+
+
+def _if_wanted(
+    listener: Listener, state: ExecutionState | Notice, test: Predicate, tell: Tell, *, begins: bool
+) -> Tell:
+    """Return how to tell a state if it is wanted."""
+    registration = listener.registration
+
+    def is_wanted(call: Call) -> Any:
+        if isinstance(state, Notice):
+            return test(ExecutionContext(ExecutionState.EXECUTING, Noticed(call), listener))
+        return test(ExecutionContext(state, call, listener))
+
+    def tell_first(call: Call) -> Any:
+        if is_wanted(call):
+            call.told_first = (call.told_first or frozenset()) | {registration}
+            return tell(call)
+        return None
+
+    def tell_last(call: Call) -> Any:
+        was_told = call.told_first is not None and registration in call.told_first
+        return tell(call) if was_told or (not begins and is_wanted(call)) else None
+
+    def tell_wanted(call: Call) -> Any:
+        return tell(call) if is_wanted(call) else None
+
+    if state is _PRE:
+        return tell_first
+    return tell_last if state in TERMINAL_STATES else tell_wanted
 
 
 def _bound(registration: Registration, target: Target) -> tuple[Any, Any] | None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import enum
 import math
 import numbers
+import types
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from callpyback.core.safe_repr import safe_repr, safe_text, type_name
 from callpyback.core.state_machine import PLAIN_STATES, ExecutionState, Notice
 from callpyback.errors import ConfigurationError
 
 M = TypeVar("M", bound=enum.Enum)
+
+_ROUTINES: Final = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 
 
 def check_observer(observer: Any) -> None:
@@ -27,6 +30,12 @@ def check_observer(observer: Any) -> None:
         message = f"observer {safe_repr(observer)} has `bind_guard` alone and is no guard: give it `guard = True`"
         raise ConfigurationError(message)
     if told_by:
+        if told_by == ["update"] and _hears_events_alone(observer):
+            message = (
+                f"observer {safe_repr(observer)} has on_event(event), and nothing that hears of calls: register it on "
+                "an EventBus, to which CallEvents can forward calls"
+            )
+            raise ConfigurationError(message)
         if not hasattr(observer, "priority"):
             message = f"observer {safe_repr(observer)} lacks `priority`: give it a number, 0 for no preference"
             raise ConfigurationError(message)
@@ -34,6 +43,10 @@ def check_observer(observer: Any) -> None:
     hint = f"; wrap a function: on_success({getattr(observer, '__name__', '...')})" if callable(observer) else ""
     message = f"observer {safe_repr(observer)} ({type_name(observer)}) lacks `update`: expected update(context){hint}"
     raise ConfigurationError(message)
+
+
+def _hears_events_alone(observer: Any) -> bool:
+    return getattr(observer.update, "says_nothing", False) and callable(getattr(observer, "on_event", None))
 
 
 def run_lifecycle(observer: Any, options: Any) -> None:
@@ -68,6 +81,8 @@ def callback_of(observer: Any) -> Any:
 def shown_name(observer: Any) -> str:
     """Return the observer's name, that of its class if it has none."""
     name = getattr(observer, "name", None)
+    if name is None and isinstance(observer, _ROUTINES):
+        name = observer.__name__
     return name if isinstance(name, str) and name else type_name(observer)
 
 

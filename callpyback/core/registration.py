@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import types
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.functions import FunctionKind, kind_of
 from callpyback.core.health import Condition, ObserverHealth, Ward
@@ -19,9 +20,17 @@ from callpyback.core.observer_checks import (
     shown_name,
 )
 from callpyback.core.safe_repr import safe_repr, safe_text
+from callpyback.core.state_machine import ExecutionState
+from callpyback.core.subscription import Subscription, checked_names
 from callpyback.errors import ConfigurationError
 
+if TYPE_CHECKING:
+    from callpyback.core.interest import Interest
+
 _order = itertools.count()
+
+_WORDS: Final = ("when", "match", "wanted", "is_interested")
+"""What an observer may have to say about what it wants to hear of."""
 
 
 class Registration:
@@ -43,11 +52,14 @@ class Registration:
         "delivers_later",
         "delivery",
         "guard",
+        "interest",
         "is_leaf",
         "name",
         "notices",
         "order",
         "priority",
+        "required_by",
+        "requires",
         "retired",
         "states",
         "update",
@@ -55,14 +67,21 @@ class Registration:
 
     def __init__(
         self,
-        observer: Any,
+        asked: Subscription,
         ward: Ward,
         *,
-        states: Any = None,
-        weak: bool = False,
-        options: Any = None,
         deliver: Callable[[Any], Any] | None = None,
+        handler: Callable[..., Any] | None = None,
     ) -> None:
+        """Check an observer.
+
+        Args:
+            asked: The observer, and what is asked for it.
+            ward: What it shares with the other observers here.
+            deliver: Makes what delivers to it in the background.
+            handler: What is told, of an observer that does not hear of calls.
+        """
+        observer = asked.observer
         self._ward = ward
         self.order = next(_order)
         self.condition = Condition()
@@ -72,42 +91,69 @@ class Registration:
         self.active = True
         self.retired = False
         try:
-            self._ask(observer, states, options)
-            self._hold(observer, weak=weak, deliver=deliver)
+            if handler is None:
+                check_observer(observer)
+            run_lifecycle(observer, asked.options)
+            self._ask(asked)
+            told = self._hold(observer, handler, weak=asked.weak, deliver=deliver)
+            self._take_interest(asked, told)
         except ConfigurationError:
             raise
         except Exception as error:
             message = f"observer {safe_repr(observer)} can't be registered: looking at it raised {safe_text(error)}"
             raise ConfigurationError(message) from error
 
-    def _ask(self, observer: Any, states: Any, options: Any) -> None:
-        check_observer(observer)
-        run_lifecycle(observer, options)
-        self.priority = checked_priority(getattr(observer, "priority", None), observer)
-        self.name = shown_name(observer)
-        self.states = checked_states(getattr(observer, "states", None) if states is None else states, observer)
+    def _ask(self, asked: Subscription) -> None:
+        observer = asked.observer
+        priority = getattr(observer, "priority", 0) if asked.priority is None else asked.priority
+        self.priority = checked_priority(priority, observer)
+        self.name = shown_name(observer) if asked.name is None else asked.name
+        states = getattr(observer, "states", None) if asked.states is None else asked.states
+        self.states = checked_states(states, observer)
         self.notices = checked_notices(getattr(observer, "notices", None), observer)
         self.critical = bool(getattr(observer, "critical", False))
         self.guard = bool(getattr(observer, "guard", False))
         self.delivers_later = getattr(observer, "delivers_later", False) is True
         self.is_leaf = getattr(observer, "is_leaf", False) is True
 
-    def _hold(self, observer: Any, *, weak: bool, deliver: Callable[[Any], Any] | None) -> None:
-        callback = callback_of(observer)
+    def _take_interest(self, asked: Subscription, told: Any) -> None:
+        """Read what it wants to hear of, and whom it requires; most ask for neither."""
+        observer = asked.observer
+        self.interest: Interest | None = None
+        self.requires: tuple[str, ...] = ()
+        self.required_by: tuple[str, ...] = ()
+        speaks = [subject for subject in (observer, told) for name in _WORDS if getattr(subject, name, None)]
+        if speaks or asked.when or asked.match:
+            from callpyback.core.interest import interest_of  # noqa: PLC0415 - most programs have no use for it
+
+            self.interest = interest_of(observer, told, asked.when, asked.match, weak=asked.weak)
+            if self.interest is not None and asked.states is None and getattr(observer, "states", None) is None:
+                self.states = frozenset(k for k in self.interest.kinds if isinstance(k, ExecutionState)) or self.states
+        for parameter in ("requires", "required_by"):
+            names = [getattr(subject, parameter, ()) for subject in (asked, observer, told)]
+            if any(names):
+                listed = (name for given in names for name in checked_names(parameter, given or ()))
+                setattr(self, parameter, tuple(dict.fromkeys(listed)))
+
+    def _hold(self, observer: Any, handler: Any, *, weak: bool, deliver: Callable[[Any], Any] | None) -> Any:
+        """Take hold of what is told, and return it as it was given."""
+        callback = callback_of(observer) if handler is None else None
         self.callback = None if callback is None else observer
-        self.update = getattr(observer, "update", None) if callback is None else None
-        self.bind = getattr(observer, "bind", None)
-        self.bind_guard = getattr(observer, "bind_guard", None) if self.guard else None
-        told = self.update if callback is None else callback
+        told = handler if handler is not None else getattr(observer, "update", None) if callback is None else callback
+        self.update = told if callback is None else None
+        self.bind = getattr(observer, "bind", None) if handler is None else None
+        self.bind_guard = getattr(observer, "bind_guard", None) if self.guard and handler is None else None
         self.delivery: Any = None
+        awaited: Any = told
         if deliver is not None and not (self.guard or self.critical or self.delivers_later or callable(self.bind)):
             self._hand_over(observer, deliver, weak=weak)
-            told = self.update
-        self.awaited = callable(told) and kind_of(told) is FunctionKind.COROUTINE
+            awaited = self.update
+        self.awaited = callable(awaited) and kind_of(awaited) is FunctionKind.COROUTINE
         if weak:
             self._weaken(observer, told)
         else:
             self._observer = observer
+        return told
 
     def _hand_over(self, observer: Any, deliver: Callable[[Any], Any], *, weak: bool) -> None:
         """Have the observer told by what delivers to it in the background."""
@@ -133,7 +179,9 @@ class Registration:
         own: weakref.ref[Registration] = weakref.ref(self)
         try:
             self._reference = weakref.ref(subject, lambda _: _gone(own))
-            self._weak_observer = weakref.ref(observer)
+            self._weak_observer = (weakref.WeakMethod if isinstance(observer, types.MethodType) else weakref.ref)(
+                observer
+            )
             self.bind = None
             if self.callback is None:
                 self.update = weakly(told)

@@ -61,6 +61,10 @@ class BaseObserver:
     priority: float = 0
     states: frozenset[ExecutionState] | None = None
     notices: frozenset[Notice] = frozenset()
+    when: Callable[[Any], Any] | Iterable[Callable[[Any], Any]] | None = None
+    match: str | Iterable[str] | Callable[[Any], Any] | None = None
+    requires: str | Iterable[str] = ()
+    required_by: str | Iterable[str] = ()
     critical: bool = False
     guard: bool = False
     if TYPE_CHECKING:
@@ -97,6 +101,8 @@ class BaseObserver:
     def update(self, context: ExecutionContext) -> Any:
         """Receive one state of one call. Define it, as a coroutine function if it is to be awaited."""
 
+    update.says_nothing = True  # type: ignore[attr-defined]  # one that is defined lacks it
+
     def configure(self, **options: Any) -> None:
         """Set public attributes that exist, each by its name.
 
@@ -114,10 +120,10 @@ class BaseObserver:
         """Raise to refuse being registered; called then, after `configure`.
 
         Raises:
-            ConfigurationError: Neither `update` nor `bind` nor a guard's `bind_guard` is defined.
+            ConfigurationError: Neither `update` nor `bind` nor a guard's `bind_guard` is defined, nor `on_event`.
         """
-        is_bound = hasattr(self, "bind") or (self.guard and hasattr(self, "bind_guard"))
-        if not is_bound and getattr(self.update, "__func__", None) is BaseObserver.update:
+        hears = hasattr(self, "bind") or hasattr(self, "on_event") or (self.guard and hasattr(self, "bind_guard"))
+        if not hears and getattr(self.update, "says_nothing", False):
             message = f"observer {self!r} does nothing: define update(self, context) or bind(self, function_signature)"
             raise ConfigurationError(message)
 
