@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import gc
 
+# Its plugin imports it at the end of a run in which no test did, which loads other plugins, and one of these warns.
+import hypothesis  # noqa: F401
+import pytest
 from kinds import kind, observed
 
+from callpyback.core.tracking import TRACKING
+
 __all__ = ["kind", "observed", "pytest_collection_finish"]
+
+
+@pytest.fixture(autouse=True)
+def _tracking_as_it_was():
+    """Let a test that turns the tracking of calls on leave others the code without it."""
+    was_on = TRACKING.is_on
+    yield
+    if TRACKING.is_on is not was_on:
+        (TRACKING.switch_on if was_on else TRACKING.switch_off)()
 
 
 def pytest_collection_finish() -> None:

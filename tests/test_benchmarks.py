@@ -18,6 +18,8 @@ NAMES = [
     "built_ins",
     "contexts",
     "callbacks",
+    "choosing",
+    "current_call",
     "failures",
     "captured_locals",
     "guards",

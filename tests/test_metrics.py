@@ -381,7 +381,7 @@ def test_a_call_never_waits_for_a_reader():
         succeed(end, *[0.1] * 10_000)
         finished.set()
 
-    with metrics._lock:
+    with metrics._folding:
         thread = threading.Thread(target=work)
         thread.start()
         assert finished.wait(timeout=60)
@@ -426,11 +426,11 @@ def test_a_fork_in_the_middle_of_a_fold_leaves_the_child_able_to_count():
     held, release = threading.Event(), threading.Event()
 
     def hold():
-        with metrics._lock:
-            metrics._folding = True
+        with metrics._folding:
+            metrics._folding._is_folding = True
             held.set()
             release.wait(60)
-            metrics._folding = False
+            metrics._folding._is_folding = False
 
     thread = threading.Thread(target=hold)
     thread.start()
@@ -505,7 +505,7 @@ def test_a_copy_has_the_numbers_and_goes_its_own_way(again):
     assert (twin.priority, twin.name) == (3, "mine")
     succeed(ending(twin, "A.run"), 0.1)
     assert (stats(twin, "run")["calls"], stats(metrics, "run")["calls"]) == (4, 3)
-    assert twin._lock is not metrics._lock
+    assert twin._folding is not metrics._folding
 
 
 def counted_elsewhere(number):

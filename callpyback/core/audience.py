@@ -5,12 +5,12 @@ from __future__ import annotations
 import bisect
 import logging
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from callpyback.core.known import Known
+from callpyback.core.known import Known, identity_of
 from callpyback.core.listener import Listener
 from callpyback.core.ordering import check_requirements, in_order
 from callpyback.core.plan import EMPTY, Plan
@@ -18,12 +18,15 @@ from callpyback.core.reporting import log
 from callpyback.core.safe_repr import safe_text
 from callpyback.core.state_machine import ExecutionState, Notice
 from callpyback.core.visitors import VISITORS, Visitor
+from callpyback.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from callpyback.core.deadlines import Deadline
     from callpyback.core.decorator import CallPyBack
     from callpyback.core.functions import Target
     from callpyback.core.registration import Registration
+
+_LEFT_OUT: Final = "its states, `match` or @want leave this function out"
 
 _IN_ORDER: Final = {told: number for number, told in enumerate((*ExecutionState, *Notice))}
 
@@ -61,7 +64,7 @@ class Audience:
         self._deadline = deadline
         self.known = Known()
         self.listeners: list[Listener] = []
-        self._has_requirements = False
+        self.has_requirements = False
         self._visits: weakref.WeakKeyDictionary[Visitor, Listener | None] = weakref.WeakKeyDictionary()
         self._binding: Any = None
 
@@ -84,7 +87,7 @@ class Audience:
         Raises:
             ConfigurationError: One is here already, does not fit the function, or requires what is not here.
         """
-        before, had_requirements = list(self.listeners), self._has_requirements
+        before, had_requirements = list(self.listeners), self.has_requirements
         added: list[Registration] = []
         try:
             for registration in registrations:
@@ -92,21 +95,21 @@ class Audience:
                 listener = Listener(registration, self._target)
                 self.known.add(registration)
                 added.append(registration)
-                self._has_requirements |= bool(registration.requires or registration.required_by)
+                self.has_requirements |= bool(registration.requires or registration.required_by)
                 bisect.insort(self.listeners, listener, key=lambda known: known.registration.sort_key)
-            if self._has_requirements:
-                self._put_in_order()
+            if self.has_requirements:
+                self._put_in_order(added)
         except BaseException:
-            self.listeners, self._has_requirements = before, had_requirements
+            self.listeners, self.has_requirements = before, had_requirements
             for registration in added:
                 self.known.discard(registration)
             raise
 
-    def _put_in_order(self) -> None:
+    def _put_in_order(self, added: list[Registration]) -> None:
         by_registration = {listener.registration: listener for listener in self.listeners}
         here = [known for known in by_registration if not known.retired]
         name = self._target.signature.qualname
-        check_requirements(here, name, hears=lambda known: bool(by_registration[known].tells))
+        check_requirements(here, name, hears=lambda known: bool(by_registration[known].tells), new=added)
         self.listeners = [by_registration[known] for known in in_order(here)]
 
     def drop(self, registration: Registration) -> None:
@@ -146,29 +149,56 @@ class Audience:
         here = [known for known in tuple(self.listeners) if known.tells and not known.registration.retired]
         visitors = (*VISITORS.everywhere, *scopes)
         if not visitors:
-            return here
-        seen = {id(listener.registration.observer) for listener in self.listeners}
+            return self._profiled(here, self.registrations)
+        seen = {identity_of(listener.registration.observer) for listener in here}
         for visitor in visitors:
             listener = self._visiting(visitor)
-            if listener is not None and id(visitor.observer) not in seen:
-                seen.add(id(visitor.observer))
+            if listener is not None and identity_of(visitor.observer) not in seen:
+                seen.add(identity_of(visitor.observer))
                 here.append(listener)
         by_registration = {listener.registration: listener for listener in here}
-        return [by_registration[known] for known in in_order(list(by_registration))]
+        told = [by_registration[known] for known in self._in_order_with_visitors(list(by_registration))]
+        return self._profiled(told, (*self.registrations, *(known.registration for known in visitors)))
+
+    def _in_order_with_visitors(self, told: list[Registration]) -> list[Registration]:
+        """Return them in order; a visitor that closes a circle of requirements here is left out."""
+        try:
+            return in_order(told)
+        except ConfigurationError:
+            kept: list[Registration] = []
+            for known in told:
+                try:
+                    kept = in_order([*kept, known])
+                except ConfigurationError as error:
+                    self._warn_of_silence(known.name, error)
+            return kept
+
+    def _profiled(self, told: Sequence[Listener], registrations: Iterable[Registration | None]) -> Sequence[Listener]:
+        """Return the listeners, measured if one of the observers measures the others."""
+        for registration in registrations:
+            if registration is not None and registration.profiles_observers:
+                told = [listener.profiled(registration.observer.timed) for listener in told]
+        return told
 
     def _visiting(self, visitor: Visitor) -> Listener | None:
         """Return how an observer of many functions is told of this one; None if it can't be, or wants nothing of it."""
         if visitor not in self._visits:
-            try:
-                listener = Listener(self._decorator.visit(visitor), self._target)
-            except Exception as error:  # noqa: BLE001 - nobody registered it here: whoever decorates must not be stopped
-                name, function = visitor.registration.name, self._target.signature.qualname
-                log(logging.WARNING, "observer %s hears nothing of %s: %s", name, function, safe_text(error))
-                self._visits[visitor] = None
-            else:
-                self._visits[visitor] = listener if listener.tells else None
+            self._visits[visitor] = self._listener_of(visitor)
         listening = self._visits[visitor]
         return None if listening is None or listening.registration.retired else listening
+
+    def _listener_of(self, visitor: Visitor) -> Listener | None:
+        try:
+            registration = self._decorator.visit(visitor)
+            listener = None if registration is None else Listener(registration, self._target)
+        except Exception as error:  # noqa: BLE001 - nobody registered it here: whoever decorates must not be stopped
+            self._warn_of_silence(visitor.name, error)
+            return None
+        return listener if listener is not None and listener.tells else None
+
+    def _warn_of_silence(self, name: str, error: Exception) -> None:
+        function = self._target.signature.qualname
+        log(logging.WARNING, "observer %s hears nothing of %s: %s", name, function, safe_text(error))
 
     def _bound_extractor(self) -> Any:
         # Most programs capture no variables.
@@ -180,9 +210,21 @@ class Audience:
 
     def hearings(self, scopes: Sequence[Visitor] = ()) -> list[Hearing]:
         """Return what each observer hears, in the order they are told; last those that hear nothing."""
-        told = self._told(scopes)
-        deaf = [known for known in self.listeners if not known.tells and not known.registration.retired]
-        return [_hearing(listener) for listener in (*told, *deaf)]
+        told = [_hearing(listener) for listener in self._told(scopes)]
+        told += [_hearing(known) for known in self.listeners if not (known.tells or known.registration.retired)]
+        heard = {hearing.name for hearing in told}
+        visiting = [visitor.name for visitor in (*VISITORS.everywhere, *scopes) if visitor.name not in heard]
+        return told + [
+            Hearing(name, (), asks=False, why_not=f"{_LEFT_OUT}, or it can't be told of it") for name in visiting
+        ]
+
+
+def _why_nothing(registration: Registration) -> str:
+    if registration.profiles_observers:
+        return "it measures the others"
+    if registration.states or registration.notices:
+        return _LEFT_OUT
+    return "it asks for no state"
 
 
 def _hearing(listener: Listener) -> Hearing:
@@ -190,7 +232,7 @@ def _hearing(listener: Listener) -> Hearing:
     states = tuple(told.name for told in sorted(listener.tells, key=_IN_ORDER.__getitem__))
     why_not = ""
     if not states:
-        why_not = "its `match` or @want leaves out this function"
+        why_not = _why_nothing(registration)
     elif registration.condition.paused:
         why_not = f"paused after failing: {registration.condition.last_error}"
     return Hearing(registration.name, states, listener.asks, why_not)

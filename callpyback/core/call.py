@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 from typing import TYPE_CHECKING, Any, Final
 
-from callpyback.core.context import ExecutionFailure, ExecutionResult, RetryNotice
-from callpyback.core.forks import reset_after_fork
+from callpyback.core.call_ids import new_call_id
+from callpyback.core.context import ExecutionFailure, ExecutionResult
 from callpyback.core.raised import Raised
+from callpyback.core.shared import Shared
 from callpyback.core.state_machine import ExecutionState, Outcome
+from callpyback.core.tracking import TRACKING
 
 if TYPE_CHECKING:
+    from callpyback.core.current import CurrentCall
     from callpyback.core.decisions import Again
     from callpyback.core.listener import Listener
+    from callpyback.core.notices import ProgressNotice, RetryNotice
     from callpyback.core.plan import Plan
     from callpyback.core.registration import Registration
-
-_numbers = itertools.count(1)
 
 
 class _NotAsked:
@@ -28,11 +28,12 @@ class _NotAsked:
 NOT_ASKED: Final = _NotAsked()
 """In place of the token of a guard that was not asked about a call."""
 
+_UNTAGGED_STATES: Final = frozenset({ExecutionState.INITIALIZED, ExecutionState.PRE_EXECUTION})
+
 _OF_ONE_ATTEMPT: Final = frozenset(
     {
         "again",
         "problem",
-        "retry_notice",
         "captured",
         "expired",
         "stands_in",
@@ -43,20 +44,6 @@ _OF_ONE_ATTEMPT: Final = frozenset(
         "_failure",
     }
 )
-
-
-class _Prefix:
-    """Random text that tells this process's call ids from those of others, its forked children included."""
-
-    def __init__(self) -> None:
-        self.renew()
-
-    def renew(self) -> None:
-        self.text = os.urandom(6).hex()
-
-
-_prefix = _Prefix()
-reset_after_fork(_prefix, "renew")
 
 
 class _Unset:
@@ -92,11 +79,11 @@ class _Unset:
     last_error: BaseException | None = None  # what the attempt before raised
     was_late = False  # the deadline of the attempt before passed
     again: Again | None = None  # the body is to run again
-    retry_notice: RetryNotice | None = None
-    notice: RetryNotice | None = None  # of a `Noticed` alone
+    notice: RetryNotice | ProgressNotice | None = None  # of a `Noticed` alone
 
     held: dict[Registration, Any] | None = None  # the tokens of the guards that were asked
     _slots: dict[Registration, dict[str, Any]] | None = None
+    _shared: Shared | None = None
     _success: ExecutionResult | None = None
     _failure: ExecutionFailure | None = None
     _timestamp: float | None = None
@@ -104,25 +91,34 @@ class _Unset:
 
 
 class Noticed:
-    """A call as the contexts of a notice read it: the call, and the notice."""
+    """A call as it is told of in a notice, and read in the notice's contexts: the call, and the notice."""
 
     __slots__ = ("_call", "notice")
 
-    def __init__(self, call: Call) -> None:
-        self._call = call
-        self.notice = call.retry_notice
+    if TYPE_CHECKING:
+        _call: Call
+        notice: RetryNotice | ProgressNotice
+
+    def __init__(self, call: Call, notice: RetryNotice | ProgressNotice) -> None:
+        object.__setattr__(self, "_call", call)
+        object.__setattr__(self, "notice", notice)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._call, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self._call, name, value)
 
 
 class Call(_Unset):
     """One call. Made by the wrapper, filled in by the sequence, read by contexts.
 
     The slots are what every call has; the rest goes to the instance dictionary, in the calls that need one.
+    `here` and `outer` are there if the plan tracks calls: where this call is made, for calls made in it, and the same
+    of the call that this one is made in; `tags` too, from the end of the body on.
     """
 
-    __slots__ = ("args", "elapsed", "kwargs", "outcome", "plan", "raised", "started", "value")
+    __slots__ = ("args", "elapsed", "here", "kwargs", "outcome", "outer", "plan", "raised", "started", "tags", "value")
 
     if TYPE_CHECKING:
         plan: Plan
@@ -133,6 +129,9 @@ class Call(_Unset):
         value: Any
         outcome: Outcome | None
         raised: Raised | None
+        here: CurrentCall | None
+        outer: CurrentCall | None
+        tags: dict[Any, Any] | None
 
     def __getattr__(self, name: str) -> Any:
         if name in Call.__slots__:
@@ -182,8 +181,25 @@ class Call(_Unset):
     def call_id(self) -> str:
         """Made when it is first read."""
         if self._call_id is None:
-            self._call_id = f"{_prefix.text}-{next(_numbers):x}"
-        return self._call_id
+            here = self.here if self.plan.tracks else None
+            self._call_id = new_call_id() if here is None else here.call_id
+        return self._call_id  # type: ignore[return-value]
+
+    @property
+    def parent_call_id(self) -> str | None:
+        """The id of the call that this one is made in; from the next call on, if nobody has asked for such before."""
+        if not self.plan.tracks:
+            TRACKING.switch_on()
+            return None
+        return None if self.outer is None else self.outer.call_id
+
+    @property
+    def depth(self) -> int:
+        """How many calls are around this one, as far as that is tracked."""
+        if not self.plan.tracks:
+            TRACKING.switch_on()
+            return 0
+        return 0 if self.here is None else self.here.depth
 
     @property
     def instance(self) -> object | None:
@@ -202,6 +218,27 @@ class Call(_Unset):
             self._slots = {}
             self.plan.uses_slots = True
         return self._slots.setdefault(listener.registration, {})
+
+    @property
+    def shared(self) -> Shared:
+        """What the observers of this call tell each other."""
+        if self._shared is None:
+            self.plan.uses_slots = True
+            vars(self).setdefault("_shared", Shared())  # one step: others may read it in another thread
+        return self._shared  # type: ignore[return-value]
+
+    def tags_at(self, state: ExecutionState) -> dict[Any, Any]:
+        """Return the tags as contexts of this state show them: none until the body has begun."""
+        if not self.plan.tracks or state in _UNTAGGED_STATES:
+            return {}
+        here = self.here
+        tags = self.tags if here is None or not here else here.tags
+        return {} if tags is None else dict(tags)
+
+    def metadata_at(self, state: ExecutionState) -> dict[Any, Any]:
+        """Return the decorator's metadata, and the tags on top of it."""
+        metadata = self.plan.target.metadata
+        return {**metadata, **self.tags_at(state)} if self.plan.tracks else dict(metadata)
 
     def token_of(self, registration: Registration) -> Any:
         """Return what a guard keeps for this call; `NOT_ASKED` if it was not asked."""
@@ -249,11 +286,14 @@ class Call(_Unset):
             last_error=self.exception,
             was_late=self.exception is self.expired,
         )
+        if self.plan.tracks and self.here is not None:
+            call.outer, call.here = self.outer, self.here.again(self.call_id)
+            call.tags = None if self.tags is None else dict(self.tags)
         if self.raised is not None:
             self.raised.release()
         self.expired = self.stands_in = None
         if not self.plan.keeps_slots:
-            self._slots = None
+            self._slots = self._shared = None
         return call
 
     def without_problem(self) -> BaseException | None:
@@ -265,6 +305,6 @@ class Call(_Unset):
         """Let go of what only the running call needs; contexts that were kept stay readable."""
         self.interrupt = self.expired = self.stands_in = self.held = None
         if not self.plan.keeps_slots:
-            self._slots = None
+            self._slots = self._shared = None
         if self.raised is not None and (self.plan.shows_contexts or self.vetoed):
             self.raised.release()

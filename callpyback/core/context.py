@@ -9,11 +9,13 @@ import msgspec
 
 from callpyback.core.functions import FunctionSignature
 from callpyback.core.raised import Raised
+from callpyback.core.shared import Shared
 from callpyback.core.state_machine import ENDED_STATES, TERMINAL_STATES, ExecutionState, Outcome
 
 if TYPE_CHECKING:
     from callpyback.core.call import Call, Noticed
     from callpyback.core.listener import Listener
+    from callpyback.core.notices import ProgressNotice, RetryNotice
 
 
 class _Deferred:
@@ -112,10 +114,7 @@ def _traceback_info(failure: ExecutionFailure) -> str:
 
 
 def _raised_of(failure: ExecutionFailure) -> Raised:
-    return _raised(_stored_exception(failure))
-
-
-def _raised(held: Any) -> Raised:
+    held: Any = _stored_exception(failure)
     return held if isinstance(held, Raised) else Raised(held)
 
 
@@ -127,39 +126,6 @@ _defer(ExecutionFailure, "exception_type", _exception_type)
 _defer(ExecutionFailure, "traceback_info", _traceback_info)
 
 
-class RetryNotice(msgspec.Struct, frozen=True, eq=False):
-    """An attempt failed, and after a wait the body runs again.
-
-    Args:
-        attempt: The number of the attempt that failed, 1 for the first.
-        exception: What it raised.
-        wait: Seconds until the next one.
-    """
-
-    attempt: int
-    exception: BaseException
-    wait: float
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, RetryNotice):
-            return NotImplemented
-        mine, theirs = self.exception, other.exception
-        same = mine is theirs or (type(mine) is type(theirs) and mine.args == theirs.args)
-        return same and (self.attempt, self.wait) == (other.attempt, other.wait)
-
-    def __hash__(self) -> int:
-        return hash((self.attempt, type(self.exception), self.wait))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return RetryNotice, (self.attempt, self.exception, self.wait)
-
-
-_notice_exception = RetryNotice.__dict__["exception"].__get__
-RetryNotice.exception = property(  # type: ignore[assignment]
-    lambda self: _raised(_notice_exception(self)).error, doc="The exception; see the class."
-)
-
-
 # `isinstance` with these classes is slow, because msgspec's metaclass is an ABCMeta; the code below compares classes.
 class Ending(msgspec.Struct, frozen=True):
     """The facts of a call that a context built by hand, copied or unpickled carries with it."""
@@ -168,8 +134,12 @@ class Ending(msgspec.Struct, frozen=True):
     returned: Any = None
     decided_by: str | None = None
     attempt: int = 1
-    notice: RetryNotice | None = None
+    notice: RetryNotice | ProgressNotice | None = None
     call_id: str = ""
+    parent_call_id: str | None = None
+    depth: int = 0
+    tags: Mapping[Any, Any] | None = None
+    shared: Shared | None = None
     instance: object | None = None
     execution_time: float | None = None
     items: int | None = None
@@ -195,7 +165,7 @@ class ExecutionContext(msgspec.Struct, frozen=True, eq=False):
         result: The `ExecutionResult` or `ExecutionFailure` from POST_SUCCESS, POST_FAILURE or the terminal state on;
             None before.
         local_variables: The captured locals by name; empty until the body has ended.
-        metadata: The decorator's `metadata=`.
+        metadata: The decorator's `metadata=`, and on top of it the tags that the body has given this call.
         timestamp: The wall clock when the call began, in seconds since the epoch.
 
     Example:
@@ -245,7 +215,7 @@ class ExecutionContext(msgspec.Struct, frozen=True, eq=False):
         return self._call.attempt
 
     @property
-    def notice(self) -> RetryNotice | None:
+    def notice(self) -> RetryNotice | ProgressNotice | None:
         """What an observer that asked for notices is told inside EXECUTING; None in every other context."""
         return self._call.notice
 
@@ -269,6 +239,37 @@ class ExecutionContext(msgspec.Struct, frozen=True, eq=False):
     def call_id(self) -> str:
         """A name for this call, unique across threads and processes, the same in all its contexts."""
         return self._call.call_id
+
+    @property
+    def parent_call_id(self) -> str | None:
+        """The `call_id` of the observed call that this one was made in; None if there is none around it.
+
+        Tasks and `asyncio.to_thread` belong to the call they were started in, also once that has ended; other threads
+        to none. A function to which nobody listens is left out. Known from the first call on if somebody has asked
+        before: see `docs/how-to/tag-a-call.md`; otherwise reading this makes it known in the calls that follow.
+        """
+        return self._call.parent_call_id
+
+    @property
+    def depth(self) -> int:
+        """How many observed calls are around this one: 0 at the top. Known as `parent_call_id` is."""
+        return self._call.depth
+
+    @property
+    def tags(self) -> dict[Any, Any]:
+        """What the body has said of this call by `current_call()`: a new dictionary, empty until the body has begun.
+
+        A retry goes on with the tags of the attempt before. The body's end is the end of tagging.
+        """
+        call: Any = self._call
+        return dict(call.tags or {}) if call.__class__ is Ending else call.tags_at(self.state)
+
+    @property
+    def shared(self) -> Shared:
+        """Named data that all observers of this call share, from its first state to its last; see `Shared`."""
+        call: Any = self._call
+        shared: Shared | None = call.shared
+        return Shared() if shared is None else shared
 
     @property
     def instance(self) -> object | None:
@@ -373,7 +374,7 @@ for _name, _read, _otherwise in (
     ("function_signature", lambda call, _: call.plan.target.signature, lambda: FunctionSignature("function")),
     ("arguments", lambda call, _: call.arguments(), dict),
     ("local_variables", lambda call, state: dict(call.variables) if state in ENDED_STATES else {}, dict),
-    ("metadata", lambda call, _: dict(call.plan.target.metadata), dict),
+    ("metadata", lambda call, state: call.metadata_at(state), dict),
     ("timestamp", lambda call, _: call.timestamp, float),
 ):
     _defer(ExecutionContext, _name, _live(_read, _otherwise))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import functools
 import threading
@@ -112,6 +113,7 @@ class CallPyBack:
         self.is_shut_down = False
         self._registrations: list[Registration] = []
         self._known = Known()
+        self._has_requirements = False
         self._visits: weakref.WeakKeyDictionary[Visitor, Registration] = weakref.WeakKeyDictionary()
         self._handles: weakref.WeakSet[FunctionHandle] = weakref.WeakSet()
         self._lock = threading.RLock()
@@ -180,13 +182,17 @@ class CallPyBack:
         deliver = _in_background if self.delivers_in_background else None
         return Registration(asked, self.ward, deliver=deliver)
 
-    def visit(self, visitor: Visitor) -> Registration:
-        """Return the registration here of an observer that hears of functions on which nobody registered it."""
-        with self._lock:
-            known = self._visits.get(visitor)
-            if known is None:
-                known = self._visits[visitor] = visitor.registered(self)
-            return known
+    def visit(self, visitor: Visitor) -> Registration | None:
+        """Return the registration here of an observer that hears of functions on which nobody registered it.
+
+        It is told in the caller's thread, since nobody here would wait for the end of its delivery. None once it left.
+        """
+        # No lock: a function's handle, which holds its own, asks for it. Of two made at once one is used.
+        known = self._visits.get(visitor)
+        if known is None:
+            made = visitor.registered(self.ward)
+            known = None if made is None else self._visits.setdefault(visitor, made)
+        return known
 
     def _forget_lost(self) -> None:
         """Drop the weakly held observers that are gone, here and on every function."""
@@ -214,18 +220,27 @@ class CallPyBack:
             registration = self.register(subscription)
             handles = tuple(self._handles)
             self._known.give_name(registration, subscription.name, (handle.known for handle in handles))
-            told = in_order([*self.registrations, registration])
+            told = self._told_with(registration)
             listening: list[FunctionHandle] = []
             try:
                 for handle in handles:
                     handle.listen(registration)
                     listening.append(handle)
-            except ConfigurationError:
+            except BaseException:
                 for handle in listening:
                     handle.forget(registration)
                 raise
             self._registrations = told
             self._known.add(registration)
+
+    def _told_with(self, registration: Registration) -> list[Registration]:
+        """Return the registrations in order, with one more."""
+        self._has_requirements |= bool(registration.requires or registration.required_by)
+        if self._has_requirements:
+            return in_order([*self.registrations, registration])
+        told = self._registrations.copy()
+        bisect.insort(told, registration, key=lambda known: known.sort_key)
+        return told
 
     def remove_observer(self, observer: Any) -> None:
         """Stop telling an observer, given itself or its name.
@@ -236,8 +251,9 @@ class CallPyBack:
         with self._lock:
             registration = found(observer, self._registrations, "on this decorator")
             handles = tuple(self._handles)
-            for place in (self.registrations, *(handle.registrations for handle in handles)):
-                refuse_if_required(registration, place)
+            if self._has_requirements or any(handle.has_requirements for handle in handles):
+                for place in (self.registrations, *(handle.registrations for handle in handles)):
+                    refuse_if_required(registration, place)
             registration.retire()
             self._registrations.remove(registration)
             self._known.discard(registration)
@@ -316,6 +332,7 @@ class CallPyBack:
         self._visits = weakref.WeakKeyDictionary()
         self._known = Known()
         for registration in self._registrations:
+            registration.renumber()
             self._known.add(registration)
         reset_after_fork(self)
 

@@ -26,9 +26,9 @@ class Handles:
             self._known.add(handle)
 
     def renew(self) -> None:
-        """Have every function make its plan anew for the calls that begin from now on."""
+        """Have every function make its plan anew, each at its next call."""
         for handle in self.alive():
-            handle.renew()
+            handle.expire()
 
     def alive(self) -> tuple[FunctionHandle, ...]:
         """Return those that are alive."""

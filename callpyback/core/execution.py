@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, cast
 
-from callpyback.core.context import ExecutionContext, RetryNotice
+from callpyback.core.call import Noticed
+from callpyback.core.context import ExecutionContext
 from callpyback.core.decisions import Again, Answered, Decision
 from callpyback.core.dispatch import (
     Steps,
@@ -24,6 +25,7 @@ from callpyback.core.dispatch import (
     told,
 )
 from callpyback.core.functions import FunctionKind
+from callpyback.core.notices import RetryNotice
 from callpyback.core.raised import ObserverExit, Untouched, first_of, without_own_frame
 from callpyback.core.reporting import report
 from callpyback.core.state_machine import ExecutionState, Notice, Outcome
@@ -191,9 +193,10 @@ def retrying(call: Call) -> Steps:
     again: Any = call.again
     raised: Any = call.raised
     untouched = Untouched(raised.error)
-    call.retry_notice = RetryNotice(call.attempt, raised, again.wait) if call.plan.listeners[Notice.RETRY] else None
     call.without_problem()
-    yield from told(call, Notice.RETRY)
+    if call.plan.listeners[Notice.RETRY]:
+        noticed: Any = Noticed(call, RetryNotice(call.attempt, raised, again.wait))
+        yield from told(noticed, Notice.RETRY)
     untouched.restore()
     if first_of(call.problem, call.interrupt) is None:
         try:

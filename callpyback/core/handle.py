@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 _MADE_AT_ONCE = 16
 """Up to so many observers, a change makes the new plan at once."""
-
-_MOST_PLANS = 64
-"""So many combinations of open scopes have plans; then they are made anew."""
 
 
 class FunctionHandle:
@@ -71,7 +69,8 @@ class FunctionHandle:
         self._is_paused = False
         self._version = 0
         self._silent: Plan | None = None
-        self._plans: dict[tuple[Visitor, ...], Plan] = {}
+        self._plans: weakref.WeakKeyDictionary[Visitor, Plan] = weakref.WeakKeyDictionary()
+        self._outside: Plan | None = None
         self._lock = threading.RLock()
         self.unobserved = 0
         self.on_call = Hook(self, ExecutionState.PRE_EXECUTION)
@@ -80,6 +79,7 @@ class FunctionHandle:
         self.on_completion = Hook(self, *TERMINAL_STATES)
         self.on_error = Hook(self, ExecutionState.ERROR)
         self.on_retry = Hook(self, Notice.RETRY)
+        self.on_progress = Hook(self, Notice.PROGRESS)
         self._cell, self._function = make_wrapper(self._target, self)
         self._target.stand_for(self._function)
         reset_after_fork(self)
@@ -147,6 +147,11 @@ class FunctionHandle:
         return tuple(self._audience.registrations)
 
     @property
+    def has_requirements(self) -> bool:
+        """Whether an observer of this function may require another."""
+        return self._audience.has_requirements
+
+    @property
     def known(self) -> Known:
         """The observers of this function, by themselves and by name."""
         return self._audience.known
@@ -168,8 +173,8 @@ class FunctionHandle:
             ...     return 1
             >>> for hearing in handle(work).explain():
             ...     print(hearing)
-            MetricsObserver hears COMPLETED, ERROR
-            print hears nothing: its `match` or @want leaves out this function
+            MetricsObserver hears COMPLETED, ERROR, RETRY
+            print hears nothing: its states, `match` or @want leave this function out
         """
         with self._lock:
             return self._audience.hearings(inside.get())
@@ -215,7 +220,7 @@ class FunctionHandle:
         Raises:
             ConfigurationError: It is not registered on this function.
         """
-        found(observer, self._audience.registrations, f"on {self._target.signature.qualname}").recover()
+        found(observer, self._audience.everybody(inside.get()), f"on {self._target.signature.qualname}").recover()
 
     def pause(self) -> None:
         """Run the function unobserved until `resume`. Its error handling stays."""
@@ -258,11 +263,16 @@ class FunctionHandle:
 
     def renew(self) -> None:
         """Have a new plan made: at once for a few observers, by the next call for many that come one by one."""
-        self._version += 1
-        self._silent, self._plans = None, {}
-        self._cell.cell_contents = STALE
+        self.expire()
         if len(self._audience.listeners) <= _MADE_AT_ONCE:
             self.current_plan()
+
+    def expire(self) -> None:
+        """Have a new plan made by the next call."""
+        self._version += 1
+        self._silent = self._outside = None
+        self._plans = weakref.WeakKeyDictionary()
+        self._cell.cell_contents = STALE
 
     def current_plan(self) -> Plan:
         """Return the plan for a call that begins now, making it and its code first if something has changed."""
@@ -280,11 +290,16 @@ class FunctionHandle:
     def _plan_within(self, scopes: tuple[Visitor, ...]) -> Plan:
         """Return the plan for calls inside some scopes; it has no code of its own."""
         plans = self._plans
-        plan = plans.get(scopes)
+        # The innermost scope tells which are around it; the plan goes with it.
+        plan = plans.get(scopes[-1]) if scopes else self._outside
         if plan is None:
-            if len(plans) >= _MOST_PLANS:
-                plans.clear()
-            plan = plans[scopes] = self._audience.plan(scopes, is_silent=self._is_silent)
+            version = self._version
+            plan = self._audience.plan(scopes, is_silent=self._is_silent)
+            if self._version == version:
+                if scopes:
+                    plans[scopes[-1]] = plan
+                else:
+                    self._outside = plan
         return plan
 
     def silent_plan(self) -> Plan:
@@ -309,13 +324,15 @@ class FunctionHandle:
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
-        dropped = dict.fromkeys(("_lock", "_audience", "_plans", "_silent"))
+        dropped = dict.fromkeys(("_lock", "_audience", "_plans", "_outside", "_silent"))
         return {**self.__dict__, **dropped}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.RLock()
-        self._plans = {}
+        self._plans = weakref.WeakKeyDictionary()
+        for registration in self._own:
+            registration.renumber()
         self._audience = Audience(self._decorator, self._target, self._deadline)
         # Listeners are made anew: what an observer's bind() gave belongs to the observer that was left behind.
         self.listen(*self._decorator.registrations, *self._own)

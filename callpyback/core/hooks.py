@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from callpyback.core.handle import FunctionHandle
     from callpyback.core.state_machine import ExecutionState, Notice
 
-HOOKS: Final = ("on_call", "on_success", "on_failure", "on_completion", "on_error", "on_retry")
+HOOKS: Final = ("on_call", "on_success", "on_failure", "on_completion", "on_error", "on_retry", "on_progress")
 """The names of the hooks on a decorated callable."""
 
 C = TypeVar("C", bound=Callable[..., Any])

@@ -93,9 +93,10 @@ def want(*criteria: Any) -> Callable[[T], T]:
     chosen = Want(patterns, kinds, tuple(_checked_predicate("want()", given) for given in others))
 
     def choose(target: T) -> T:
-        known = target.__dict__.get("wanted", ()) if hasattr(target, "__dict__") else ()
-        target.wanted = (chosen, *known)  # type: ignore[attr-defined]
-        return target
+        with looking_at("want()", target):
+            known = target.__dict__.get("wants", ()) if hasattr(target, "__dict__") else ()
+            target.wants = (chosen, *known)  # type: ignore[attr-defined]
+            return target
 
     return choose
 
@@ -130,10 +131,13 @@ class Interest:
 
     @property
     def kinds(self) -> tuple[Any, ...]:
-        """The states or classes outside which nothing is wanted; empty if anything may be."""
-        if self.wants and all(chosen.kinds for chosen in self.wants):
-            return tuple(kind for chosen in self.wants for kind in chosen.kinds)
-        return ()
+        """The states, notices or classes outside which nothing is wanted; empty if anything may be."""
+        return self.named_kinds if all(chosen.kinds for chosen in self.wants) else ()
+
+    @property
+    def named_kinds(self) -> tuple[Any, ...]:
+        """The states, notices and classes that are named."""
+        return tuple(kind for chosen in self.wants for kind in chosen.kinds)
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -152,8 +156,10 @@ class Interest:
             kind: The state or notice, or the class of the event.
             signature: Of the function, for calls.
         """
-        if not self._matches(names, signature):
-            return False
+        return self.matches(names, signature) and self.test_kind(names, kind, signature)
+
+    def test_kind(self, names: Sequence[str], kind: Any, signature: FunctionSignature | None = None) -> Test:
+        """Return the same where `matches` is known to hold."""
         fitting = [chosen for chosen in self.wants if chosen.is_about(names, kind)]
         if self.wants and not fitting:
             return False
@@ -167,7 +173,8 @@ class Interest:
                 return False
         return _all_of(tuple(asked)) if asked else True
 
-    def _matches(self, names: Sequence[str], signature: FunctionSignature | None) -> bool:
+    def matches(self, names: Sequence[str], signature: FunctionSignature | None = None) -> bool:
+        """Return whether `match` lets a name, or a function, through."""
         if self._match is None:
             return True
         if isinstance(self._match, tuple):
@@ -179,28 +186,33 @@ def interest_of(observer: Any, told: Any, when: Any, match: Any, *, weak: bool =
     """Return what a registration wants to hear of; None if that is everything.
 
     Args:
-        observer: Its `when`, `match`, `wanted` and `is_interested` count as well.
-        told: What is called; its `wanted` counts.
+        observer: Its `when`, `match`, `wants` and `is_interested` count as well.
+        told: What is called; its `wants` count.
         when: Given at registration.
         match: Given at registration; in place of the observer's own.
         weak: Whether the observer's own hook must not keep it alive.
     """
     predicates = (*checked_when(getattr(observer, "when", None)), *checked_when(when))
     patterns = checked_match(getattr(observer, "match", None) if match is None else match)
-    wants = tuple(dict.fromkeys((*_wanted_by(observer), *_wanted_by(told))))
+    wants = _wanted_by(observer) + (() if told is observer else _wanted_by(told))
     hook = getattr(observer, "is_interested", None)
     if not predicates and patterns is None and not wants and hook is None:
         return None
-    if hook is None:
-        return Interest(predicates, patterns, wants)
-    hook = _checked_predicate("is_interested", hook)
-    return Interest(predicates, patterns, wants, _weakly(hook) if weak else hook, takes_names=_takes_a_name(hook))
+    takes_names = hook is not None and _takes_a_name(hook)
+    if hook is not None:
+        hook = _checked_predicate("is_interested", hook)
+    if weak:
+        predicates = tuple(_weakly(predicate, observer) for predicate in predicates)
+        patterns = patterns if isinstance(patterns, tuple) or patterns is None else _weakly(patterns, observer)
+        hook = None if hook is None else _weakly(hook, observer)
+    return Interest(predicates, patterns, wants, hook, takes_names=takes_names)
 
 
-def _weakly(hook: Predicate) -> Predicate:
-    if not isinstance(hook, types.MethodType):
-        return hook
-    method = weakref.WeakMethod(hook)
+def _weakly(predicate: Predicate, observer: Any) -> Predicate:
+    """Return a predicate that does not keep the observer alive whose method it is."""
+    if not (isinstance(predicate, types.MethodType) and predicate.__self__ is observer):
+        return predicate
+    method = weakref.WeakMethod(predicate)
 
     def ask(subject: Any) -> Any:
         alive = method()
@@ -210,8 +222,8 @@ def _weakly(hook: Predicate) -> Predicate:
 
 
 def _wanted_by(target: Any) -> tuple[Want, ...]:
-    wanted = getattr(target, "wanted", ())
-    return tuple(w for w in wanted if isinstance(w, Want)) if isinstance(wanted, tuple) else ()
+    wants = getattr(target, "wants", ())
+    return tuple(want for want in wants if isinstance(want, Want)) if isinstance(wants, tuple) else ()
 
 
 def names_of(signature: FunctionSignature) -> tuple[str, str, str]:
@@ -271,11 +283,29 @@ def _checked_predicate(parameter: str, predicate: Any) -> Predicate:
             refuse(parameter, predicate, "a function that takes the context or event and returns whether it is wanted")
         if kind_of(predicate) is not FunctionKind.FUNCTION:
             refuse(parameter, predicate, f"a plain function: what a {kind_of(predicate)} returns is always true")
+        if not _takes_one(predicate):
+            # A plain function in the body of a class became a method of its instances.
+            predicate = getattr(predicate, "__func__", predicate)
+            if not _takes_one(predicate):
+                refuse(parameter, predicate, "a function that takes one argument, the context or event")
         return predicate  # type: ignore[no-any-return]
 
 
+def _takes_one(predicate: Any) -> bool:
+    signature = signature_of(predicate)
+    if signature is None:
+        return True  # a builtin that does not tell
+    try:
+        signature.bind(None)
+    except TypeError:
+        return False
+    return True
+
+
 def _is_kind(given: Any) -> bool:
-    return isinstance(given, enum.Enum) or (isinstance(given, type) and hasattr(given, "event_type"))
+    return (isinstance(given, enum.Enum) and not isinstance(given, str)) or (
+        isinstance(given, type) and hasattr(given, "event_type")
+    )
 
 
 def _is_of_kind(kind: Any, wanted: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +13,30 @@ if TYPE_CHECKING:
     from callpyback.core.registration import Registration
 
 
+def identity_of(observer: Any) -> Any:
+    """Return what tells an observer from all others while it lives: a bound method is a new object each time."""
+    if isinstance(observer, types.MethodType):
+        return id(observer.__self__), id(observer.__func__)
+    return id(observer)
+
+
 class Known:
     """The observers registered in one place: none twice, no two with one name, found without a search."""
 
-    __slots__ = ("_by_id", "_by_name")
+    __slots__ = ("_by_identity", "_by_name", "_identities", "_numbers")
 
     def __init__(self) -> None:
-        self._by_id: dict[int, Registration] = {}
+        self._by_identity: dict[Any, Registration] = {}
         self._by_name: dict[str, Registration] = {}
+        self._identities: dict[Registration, Any] = {}
+        self._numbers: dict[str, int] = {}
 
     def refuse_twice(self, observer: Any) -> None:
         """Raise if the observer is registered here."""
-        known = self._by_id.get(id(observer))
+        identity = identity_of(observer)
+        known = self._by_identity.get(identity)
         # The id of a weakly held observer that is gone may be used again.
-        if known is not None and not known.retired and known.observer is observer:
+        if known is not None and not known.retired and identity_of(known.observer) == identity:
             message = (
                 f"observer {safe_repr(observer)} is registered here already: it would be told everything twice; "
                 "remove one of the two"
@@ -44,13 +55,14 @@ class Known:
             ConfigurationError: The name that was asked for is taken.
         """
         places = (self, *elsewhere)
-        name, number = registration.name, 1
+        own = name = registration.name
         while any(place.has_name(name) for place in places):
             if wished is not None:
                 message = f"name={wished!r}: an observer registered here is called that; choose another name"
                 raise ConfigurationError(message)
-            number += 1
-            name = f"{registration.name}#{number}"
+            # Counted on: thousands may have one name.
+            self._numbers[own] = self._numbers.get(own, 1) + 1
+            name = f"{own}#{self._numbers[own]}"
         registration.name = name
 
     def has_name(self, name: str) -> bool:
@@ -60,19 +72,24 @@ class Known:
 
     def add(self, registration: Registration) -> None:
         """Remember a registration."""
-        self._by_id[id(registration.observer)] = registration
+        identity = self._identities[registration] = identity_of(registration.observer)
+        self._by_identity[identity] = registration
         self._by_name[registration.name] = registration
 
     def discard(self, registration: Registration) -> None:
         """Forget a registration."""
-        self._by_id = {key: known for key, known in self._by_id.items() if known is not registration}
-        self._by_name = {name: known for name, known in self._by_name.items() if known is not registration}
+        identity = self._identities.pop(registration, None)
+        if self._by_identity.get(identity) is registration:
+            del self._by_identity[identity]
+        if self._by_name.get(registration.name) is registration:
+            del self._by_name[registration.name]
 
 
 def found(observer: Any, registrations: list[Registration], where: str) -> Registration:
     """Return the registration of an observer, given itself or its name."""
+    identity = identity_of(observer)
     for known in registrations:
-        if known.observer is observer or (isinstance(observer, str) and known.name == observer):
+        if identity_of(known.observer) == identity or (isinstance(observer, str) and known.name == observer):
             return known
     names = [known.name for known in registrations]
     hint = nearest(observer, names) if isinstance(observer, str) else ""

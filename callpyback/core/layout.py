@@ -33,6 +33,7 @@ class Layout:
         is_straight: Whether the straight path may be used.
         has_call: Whether the record of the call is needed when nothing unusual happens.
         captures: Whether local variables are captured; None in the general layout, which asks the plan.
+        tracks: Whether the call is the current one while its body runs.
         retries: Whether a body that failed may run again; then the straight path may go over into the general one.
         forms: For each state of the straight path how each listener is told: "update", "tell", "begin", "end", or for
             guards "ask" and "settle"; the last four preceded by "leaf " where they call nothing.
@@ -41,6 +42,7 @@ class Layout:
     def __init__(self, plan: Plan | None = None) -> None:
         self.is_straight = plan is not None and _is_straight(plan)
         self.has_call = True
+        self.tracks = plan is not None and plan.tracks
         self.retries = plan is not None and plan.policy.retries
         self.captures: bool | None = None
         self.guards: dict[ExecutionState, dict[int, int]] = {}
@@ -56,7 +58,12 @@ class Layout:
     def key(self) -> tuple[Any, ...]:
         """Equal for plans that share code."""
         settled = self.guards.get(_COMPLETED, {})
-        return (self.is_straight, self.retries, self.captures, *self.forms.values(), *settled.values())
+        return (self.is_straight, self.tracks, self.retries, self.captures, *self.forms.values(), *settled.values())
+
+    @property
+    def has_record(self) -> bool:
+        """Whether there is a record of the call when the body runs."""
+        return self.has_call or self.tracks
 
     def captured(self, text: str) -> str:
         """Return a text about captured variables, if there are any to capture."""

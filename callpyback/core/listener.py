@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from callpyback.core.call import Noticed
 from callpyback.core.context import ExecutionContext
 from callpyback.core.functions import FunctionKind
 from callpyback.core.safe_repr import safe_repr, safe_text
@@ -14,11 +14,12 @@ from callpyback.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from callpyback.core.call import Call
-    from callpyback.core.functions import FunctionSignature, Target
-    from callpyback.core.interest import Interest, Predicate
+    from callpyback.core.functions import Target
+    from callpyback.core.interest import Predicate
     from callpyback.core.registration import Registration
 
 _PRE: Final = ExecutionState.PRE_EXECUTION
+_OF_PLAIN_VALUES: Final = TERMINAL_STATES | {_PRE}
 
 Tell = Callable[["Call"], Any]
 
@@ -64,41 +65,17 @@ class Listener:
             self._ask_by_plain_values(guarding)
         elif bound is not None:
             self._tell_plain_values(bound)
+            if registration.chooses_states:
+                self.tells = {state: tell for state, tell in self.tells.items() if state in registration.states}
+                self.begin = self.begin if _PRE in self.tells else None
             if callable(registration.update):  # rare enough to be told by contexts
-                self.tells |= {notice: self._told_by_context(notice) for notice in registration.notices}
+                self.tells |= {notice: self.told_by_context(notice) for notice in registration.notices}
         else:
             self._tell_by_context()
         if registration.interest is not None:
-            self._narrow(registration.interest, target.signature)
+            from callpyback.core.narrowing import narrow  # noqa: PLC0415 - loaded if there is an interest
 
-    def _narrow(self, interest: Interest, signature: FunctionSignature) -> None:
-        """Tell nothing that is not wanted: decided now where names and states tell, else by a predicate in each call.
-
-        Who was told that a call begins is told its end.
-        """
-        from callpyback.core.interest import names_of  # noqa: PLC0415 - loaded if there is an interest
-
-        names = names_of(signature)
-        tests = {state: interest.test(names, state, signature) for state in self.tells}
-        first = tests.get(_PRE, False)
-        if self.admit is not None:
-            if first is False:
-                self.tells, self.admit, self.end = {}, None, None
-            elif first is not True:
-                self.condition, self.asks = first, True
-            return
-        self.tells = {state: tell for state, tell in self.tells.items() if tests[state] is not False}
-        asked = {state: test for state, test in tests.items() if not isinstance(test, bool)}
-        if asked:
-            # No longer called with plain values, nor with a context made before the question.
-            self.is_bound = False
-            self.wants_variables = self.asks = True
-            begins = self.begin is not None
-            self.update = self.begin = self.end = None
-            for state, test in asked.items():
-                self.tells[state] = _if_wanted(self, state, test, self.tells[state], begins=begins)
-        elif _PRE not in self.tells:
-            self.begin = None
+            narrow(self, registration.interest, target.signature)
 
     def _tell_by_context(self) -> None:
         registration = self.registration
@@ -109,7 +86,7 @@ class Listener:
             self.wants_variables = callback.wants_variables
         else:
             self.update = registration.update if callback is None else callback.callback
-            self.tells = {state: self._told_by_context(state) for state in wanted}
+            self.tells = {state: self.told_by_context(state) for state in wanted}
 
     def _ask_by_plain_values(self, guarding: tuple[Any, Any]) -> None:
         registration = self.registration
@@ -134,11 +111,32 @@ class Listener:
             for state in TERMINAL_STATES:
                 self.tells[state] = lambda call: end(call.elapsed, call.value, call.exception, call.outcome)
 
-    def _told_by_context(self, state: ExecutionState | Notice) -> Tell:
-        update: Any = self.registration.update if self.update is None else self.update
-        if isinstance(state, Notice):
-            return lambda call: update(ExecutionContext(ExecutionState.EXECUTING, Noticed(call), self))
-        return lambda call: update(ExecutionContext(state, call, self))
+    def profiled(self, timed: Callable[[str, str, Callable[..., Any]], Callable[..., Any]]) -> Listener:
+        """Return a listener that is told the same, and measured.
+
+        Args:
+            timed: Takes the observer's name, what it is told and how, and returns what does that and measures it.
+        """
+        name, measured = self.registration.name, copy.copy(self)
+        if self.is_bound:
+            measured.begin, measured.end, measured.admit = (
+                None if told is None else timed(name, label, told)
+                for label, told in (("begin", self.begin), ("end", self.end), ("begin", self.admit))
+            )
+        measured.tells = {
+            state: timed(name, _label(state, is_bound=self.is_bound), tell) for state, tell in self.tells.items()
+        }
+        if self.update is not None:
+            measured.update = None
+            for state in self.tells:
+                measured.tells[state] = measured.told_by_context(state, timed(name, state.name, self.update))
+        return measured
+
+    def told_by_context(self, state: ExecutionState | Notice, timed: Any = None) -> Tell:
+        """Return how a state is told by a context, to what is given in place of the observer's own `update`."""
+        update: Any = timed or (self.registration.update if self.update is None else self.update)
+        shown = _shown_in(state)
+        return lambda call: update(ExecutionContext(shown, call, self))
 
     def is_told(self, call: Call, state: ExecutionState | Notice) -> bool:
         """Return whether to tell this observer: active, or paused and this is the call that tries it again."""
@@ -156,39 +154,22 @@ class Listener:
         return False
 
 
-def _if_wanted(
-    listener: Listener, state: ExecutionState | Notice, test: Predicate, tell: Tell, *, begins: bool
-) -> Tell:
-    """Return how to tell a state if it is wanted."""
-    registration = listener.registration
+def _shown_in(told: ExecutionState | Notice) -> ExecutionState:
+    return ExecutionState.EXECUTING if isinstance(told, Notice) else told
 
-    def is_wanted(call: Call) -> Any:
-        if isinstance(state, Notice):
-            return test(ExecutionContext(ExecutionState.EXECUTING, Noticed(call), listener))
-        return test(ExecutionContext(state, call, listener))
 
-    def tell_first(call: Call) -> Any:
-        if is_wanted(call):
-            call.told_first = (call.told_first or frozenset()) | {registration}
-            return tell(call)
-        return None
-
-    def tell_last(call: Call) -> Any:
-        was_told = call.told_first is not None and registration in call.told_first
-        return tell(call) if was_told or (not begins and is_wanted(call)) else None
-
-    def tell_wanted(call: Call) -> Any:
-        return tell(call) if is_wanted(call) else None
-
-    if state is _PRE:
-        return tell_first
-    return tell_last if state in TERMINAL_STATES else tell_wanted
+def _label(state: ExecutionState | Notice, *, is_bound: bool) -> str:
+    if not is_bound or isinstance(state, Notice):
+        return state.name
+    return "begin" if state is _PRE else "end"
 
 
 def _bound(registration: Registration, target: Target) -> tuple[Any, Any] | None:
     """Return how an observer is told by plain values, or None if it is told by contexts."""
     if not callable(registration.bind):
         return None
+    if registration.chooses_states and not registration.states <= _OF_PLAIN_VALUES and callable(registration.update):
+        return None  # plain values tell nothing of other states
     bound = _asked_to_bind(registration, target, "bind", registration.bind, target.signature)
     if bound is None:
         return None
@@ -199,6 +180,9 @@ def _guarding(registration: Registration, target: Target) -> tuple[Any, Any] | N
     """Return how a guard decides by plain values, or None if it is told by contexts."""
     if not callable(registration.bind_guard):
         return None
+    if registration.chooses_states and _PRE not in registration.states:
+        message = f"states of guard {registration.name!r}: it decides at PRE_EXECUTION, so that has to be among them"
+        raise ConfigurationError(message)
     bind, clock = registration.bind_guard, registration.clock
     bound = _asked_to_bind(registration, target, "bind_guard", bind, target.signature, clock)
     if bound is None:

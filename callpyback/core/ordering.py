@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
+from callpyback.core.configuration import looking_at
 from callpyback.core.registration import Registration, ordered
 from callpyback.core.safe_repr import safe_repr
 from callpyback.core.subscription import checked_names
@@ -28,8 +29,7 @@ def requires(*names: str) -> Callable[[T], T]:
     checked = checked_names("requires()", names, at_least_one=True)
 
     def require(target: T) -> T:
-        target.requires = (*getattr(target, "requires", ()), *checked)  # type: ignore[attr-defined]
-        return target
+        return _with_more(target, "requires", checked)
 
     return require
 
@@ -48,10 +48,16 @@ def required_by(*names: str) -> Callable[[T], T]:
     checked = checked_names("required_by()", names, at_least_one=True)
 
     def require(target: T) -> T:
-        target.required_by = (*getattr(target, "required_by", ()), *checked)  # type: ignore[attr-defined]
-        return target
+        return _with_more(target, "required_by", checked)
 
     return require
+
+
+def _with_more(target: T, parameter: str, names: tuple[str, ...]) -> T:
+    """Add names to those that a class or function gives already."""
+    with looking_at(f"{parameter}()", target):
+        setattr(target, parameter, (*checked_names(parameter, getattr(target, parameter, ())), *names))
+        return target
 
 
 def in_order(registrations: Sequence[Registration]) -> list[Registration]:
@@ -86,7 +92,8 @@ def in_order(registrations: Sequence[Registration]) -> list[Registration]:
 
 
 def _graph(registrations: Sequence[Registration]) -> dict[Registration, set[Registration]]:
-    by_name = {known.name: known for known in registrations}
+    # The first of a name: that of the function, where an observer of every function has the same one.
+    by_name = {known.name: known for known in reversed(registrations)}
     before: dict[Registration, set[Registration]] = {known: set() for known in registrations}
     for known in registrations:
         before[known].update(by_name[name] for name in known.requires if name in by_name)
@@ -97,7 +104,11 @@ def _graph(registrations: Sequence[Registration]) -> dict[Registration, set[Regi
 
 
 def check_requirements(
-    registrations: Sequence[Registration], where: str, *, hears: Callable[[Registration], bool]
+    registrations: Sequence[Registration],
+    where: str,
+    *,
+    hears: Callable[[Registration], bool],
+    new: Collection[Registration] | None = None,
 ) -> None:
     """Refuse requirements that can't be met among these.
 
@@ -105,13 +116,14 @@ def check_requirements(
         registrations: All that are registered in one place.
         where: That place, for the message.
         hears: Whether one of them is ever told anything there.
+        new: Those whose names have to be known; None for all. A weakly held observer that others require may be gone.
 
     Raises:
         ConfigurationError: A name is unknown, somebody requires an observer that never hears anything here, or they
             require each other in a circle.
     """
     by_name = {known.name: known for known in registrations}
-    for known in registrations:
+    for known in registrations if new is None else new:
         for parameter, names in (("requires", known.requires), ("required_by", known.required_by)):
             for name in names:
                 if name not in by_name:
@@ -119,7 +131,7 @@ def check_requirements(
     for known in registrations:
         if not hears(known):
             continue
-        required = [by_name[name] for name in known.requires]
+        required = [by_name[name] for name in known.requires if name in by_name]
         required += [other for other in registrations if known.name in other.required_by]
         for other in required:
             if not hears(other):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.call import Call
 from callpyback.core.state_machine import ExecutionState, Notice
+from callpyback.core.tracking import TRACKING
 
 if TYPE_CHECKING:
     from callpyback.core.deadlines import Deadline
@@ -54,6 +55,7 @@ class Plan:
         self.deadline = deadline
         self.sleeper = sleeper
         self.uses_slots = False
+        self.tracks = TRACKING.is_on
         told = list(listeners)
         self.registrations = frozenset(listener.registration for listener in told)
         self.keeps_slots = any(listener.registration.delivers_later for listener in told)

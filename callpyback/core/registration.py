@@ -20,8 +20,9 @@ from callpyback.core.observer_checks import (
     shown_name,
 )
 from callpyback.core.safe_repr import safe_repr, safe_text
-from callpyback.core.state_machine import ExecutionState
+from callpyback.core.state_machine import ExecutionState, Notice
 from callpyback.core.subscription import Subscription, checked_names
+from callpyback.core.tracking import TRACKING
 from callpyback.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 _order = itertools.count()
 
-_WORDS: Final = ("when", "match", "wanted", "is_interested")
+_WORDS: Final = ("when", "match", "wants", "is_interested")
 """What an observer may have to say about what it wants to hear of."""
 
 
@@ -47,6 +48,7 @@ class Registration:
         "bind",
         "bind_guard",
         "callback",
+        "chooses_states",
         "condition",
         "critical",
         "delivers_later",
@@ -58,6 +60,7 @@ class Registration:
         "notices",
         "order",
         "priority",
+        "profiles_observers",
         "required_by",
         "requires",
         "retired",
@@ -108,6 +111,7 @@ class Registration:
         priority = getattr(observer, "priority", 0) if asked.priority is None else asked.priority
         self.priority = checked_priority(priority, observer)
         self.name = shown_name(observer) if asked.name is None else asked.name
+        self.chooses_states = asked.states is not None
         states = getattr(observer, "states", None) if asked.states is None else asked.states
         self.states = checked_states(states, observer)
         self.notices = checked_notices(getattr(observer, "notices", None), observer)
@@ -115,6 +119,9 @@ class Registration:
         self.guard = bool(getattr(observer, "guard", False))
         self.delivers_later = getattr(observer, "delivers_later", False) is True
         self.is_leaf = getattr(observer, "is_leaf", False) is True
+        self.profiles_observers = getattr(observer, "profiles_observers", False) is True
+        if getattr(observer, "traces_calls", False) is True:
+            TRACKING.switch_on()
 
     def _take_interest(self, asked: Subscription, told: Any) -> None:
         """Read what it wants to hear of, and whom it requires; most ask for neither."""
@@ -122,18 +129,27 @@ class Registration:
         self.interest: Interest | None = None
         self.requires: tuple[str, ...] = ()
         self.required_by: tuple[str, ...] = ()
-        speaks = [subject for subject in (observer, told) for name in _WORDS if getattr(subject, name, None)]
-        if speaks or asked.when or asked.match:
+        said = [getattr(subject, name, None) for subject in (observer, told) for name in _WORDS]
+        if any(word is not None for word in (asked.when, asked.match, *said)):
             from callpyback.core.interest import interest_of  # noqa: PLC0415 - most programs have no use for it
 
             self.interest = interest_of(observer, told, asked.when, asked.match, weak=asked.weak)
-            if self.interest is not None and asked.states is None and getattr(observer, "states", None) is None:
-                self.states = frozenset(k for k in self.interest.kinds if isinstance(k, ExecutionState)) or self.states
+            if self.interest is not None:
+                names_states = asked.states is not None or getattr(observer, "states", None) is not None
+                self._ask_for_kinds(self.interest, names_states=names_states)
         for parameter in ("requires", "required_by"):
             names = [getattr(subject, parameter, ()) for subject in (asked, observer, told)]
             if any(names):
                 listed = (name for given in names for name in checked_names(parameter, given or ()))
                 setattr(self, parameter, tuple(dict.fromkeys(listed)))
+
+    def _ask_for_kinds(self, interest: Interest, *, names_states: bool) -> None:
+        """Ask for the states and notices that are wanted, and for no others if each alternative names some."""
+        named = interest.named_kinds
+        self.notices |= frozenset(kind for kind in named if isinstance(kind, Notice))
+        if not names_states:
+            states = frozenset(kind for kind in named if isinstance(kind, ExecutionState))
+            self.states = states if interest.kinds else self.states | states
 
     def _hold(self, observer: Any, handler: Any, *, weak: bool, deliver: Callable[[Any], Any] | None) -> Any:
         """Take hold of what is told, and return it as it was given."""
@@ -224,9 +240,14 @@ class Registration:
         state = {name: getattr(self, name) for name in self.__slots__ if name != "__weakref__"}
         if self._weak_observer is not None:
             # Nothing holds the observer in a copy, so there it is gone.
-            gone = dict.fromkeys(("_weak_observer", "_reference", "update", "callback", "bind", "bind_guard"))
+            lost = ("_weak_observer", "_reference", "update", "callback", "bind", "bind_guard", "interest")
+            gone = dict.fromkeys(lost)
             state |= {**gone, "retired": True, "active": False}
         return None, state
+
+    def renumber(self) -> None:
+        """Take a place behind all registrations of this process: the number came out of another one."""
+        self.order = next(_order)
 
     def count_failure(self, error: BaseException, where: str, *, again: bool) -> None:
         """Count and log a failure; pause the observer when it fails too often.

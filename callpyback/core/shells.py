@@ -21,16 +21,23 @@ from callpyback.core.templates import (
     BEGUN,
     BODY,
     CALLS,
+    ENTERED,
+    ENTERED_STEP,
     FAILED,
     GENERAL,
     GENERATOR_BODY,
     GENERATOR_FACTS,
+    IF_PLACED,
     LATE_JOB,
     LATE_TASK,
+    LEFT,
+    LEFT_STEP,
     LOOP,
     MADE,
-    MADE_IF_NONE,
     MARKED,
+    PLACE_TAKEN,
+    PLACE_TAKEN_FIRST,
+    PLACED,
     RAISED,
     RELAY,
     RELEASED,
@@ -63,7 +70,7 @@ class Shell:
 
     def wrapper(self, straight: str, general: Layout, *, retries: bool) -> str:
         """Write a wrapper: its straight path, if it has one, and the general path for every other case."""
-        begun = filled(BEGUN, through=self.called_through(), before=_before(general, self))
+        begun = filled(BEGUN, placed=PLACED, through=self.called_through(), before=_before(general, self))
         if straight and retries:
             begun = f"if call is None:\n{indented(begun)}"
             straight = f"call = None\n{straight}"
@@ -102,7 +109,7 @@ class Shell:
 
     def body(self, layout: Layout, failed: str, after: str) -> str:
         """Run the body, timed, its locals captured, its failure handed on."""
-        keep = "call.started = " if layout.has_call else ""
+        keep = "call.started = " if layout.has_record else ""
         parts = {"failed": failed, "after": after, "begun": layout.captured("state = NOT_BEGUN\n")}
         if layout.is_straight:
             parts["started"] = f"{keep}started = perf_counter()"
@@ -117,7 +124,8 @@ class Shell:
             parts["paused"] = _read("paused") + contained("running += elapsed_between(resumed, paused)")
             parts["resumed"] = _read("resumed")
             parts["elapsed"] = "elapsed = call.earlier + running"
-        parts |= self._deadline(layout)
+        parts |= self._deadline(layout) | _placed(layout)
+        parts["started"] = f"{parts.pop('taken')}{parts['started']}"
         begin = f"state = current.binding.begin({'' if self.is_function else 'inner'})"
         capture = layout.captured(contained(begin))
         if self.is_generator:
@@ -204,12 +212,12 @@ def _before(layout: Layout, shell: Shell) -> str:
     decided = f"if call.decided:\n{indented(shell.answered())}"
     if not layout.is_straight:
         return shell.driven("beginning(call)") + decided
-    made = MADE if layout.has_call else "call = None\n"
+    made = _made(layout) if layout.has_call else "call = None\n"
     told = _told(layout, PRE_EXECUTION, "0", shell)
     if not told:
-        return made if layout.has_call or layout.retries else ""
+        return _made(layout) if layout.has_record else made if layout.retries else ""
     guards = layout.guards[PRE_EXECUTION]
-    resumed = "" if layout.has_call else MADE
+    resumed = "" if layout.has_call else _made(layout)
     if not guards:
         resumed += "run(resumed_beginning(call, at, failure))\nfailure = None\n"
         test = "failure is not None"
@@ -231,7 +239,8 @@ def _before(layout: Layout, shell: Shell) -> str:
         thread="thread = get_ident()",
         unasked=f"answered = decision = None\n{unasked}NOT_ASKED\n" if guards else "",
     )
-    return f"{made}{marked}if {test}:\n{indented(resumed)}"
+    last = _made(layout, if_none=True) if layout.has_record and not layout.has_call else ""
+    return f"{made}{marked}if {test}:\n{indented(resumed)}{last}"
 
 
 def _answers_at_once(layout: Layout, shell: Shell) -> bool:
@@ -278,10 +287,27 @@ def _after(layout: Layout, shell: Shell) -> str:
     return f"{fill}{ended}if current.uses_slots:\n{indented(RELEASED)}"
 
 
+def _made(layout: Layout, *, if_none: bool = False) -> str:
+    """Make the record of a call."""
+    made = f"{MADE}{PLACED}" if layout.tracks else MADE
+    return f"if call is None:\n{indented(made)}" if if_none else made
+
+
 def _made_late(layout: Layout) -> str:
     """Make the record of a call for which nobody needed one so far."""
-    made = MADE_IF_NONE if layout.forms[PRE_EXECUTION] or layout.retries else MADE
-    return f"{made}call.started = started\n"
+    if layout.has_record:
+        return ""
+    return _made(layout, if_none=bool(layout.forms[PRE_EXECUTION] or layout.retries)) + "call.started = started\n"
+
+
+def _placed(layout: Layout) -> dict[str, str]:
+    """Make the call the current one of its body, and of each step of a generator."""
+    parts = {"entered": ENTERED, "left": LEFT, "entered_step": ENTERED_STEP, "left_step": LEFT_STEP}
+    if not layout.is_straight:  # asked of each plan
+        return {"taken": PLACE_TAKEN, **{name: IF_PLACED + indented(text) for name, text in parts.items()}}
+    if not layout.tracks:
+        return {"taken": "", **dict.fromkeys(parts, "")}
+    return {"taken": PLACE_TAKEN_FIRST, **parts}
 
 
 def _held_in_call(layout: Layout) -> str:

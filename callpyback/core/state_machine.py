@@ -32,6 +32,7 @@ class Notice(enum.Enum):
     """What is told inside EXECUTING to observers that ask for it by `notices`. Not a state."""
 
     RETRY = "retry"  # an attempt failed, and after a wait the body runs again
+    PROGRESS = "progress"  # the body has come so far
 
     __hash__ = object.__hash__
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, Final
 
 from callpyback.core.configuration import checked_switch, looking_at, refuse
 from callpyback.core.safe_repr import safe_repr
+
+_MAX_GIVEN: Final = 1000  # far more than anybody writes; what is given may be endless
 
 
 class Subscription:
@@ -81,9 +84,9 @@ class Subscription:
             if given is not None and not (isinstance(given, str) and given):
                 refuse("name", name, "a text; leave it out for the observer's own name")
         self.observer = observer
-        self.states = states
-        self.when = when
-        self.match = match
+        self.states = _kept("states", states)
+        self.when = _kept("when", when)
+        self.match = _kept("match", match)
         self.name = name
         self.priority = priority
         self.requires = checked_names("requires", requires)
@@ -117,6 +120,12 @@ def subscribed(observer: Any, **asked: Any) -> Subscription:
             refuse("observer", observer, f"an observer beside {', '.join(given)}, or a Subscription alone")
         return observer
     return Subscription(observer, **asked)
+
+
+def _kept(parameter: str, given: Any) -> Any:
+    """Return what several registrations can go through, in place of what can be gone through once."""
+    with looking_at(parameter, given):
+        return tuple(islice(given, _MAX_GIVEN)) if isinstance(given, Iterator) else given
 
 
 def _is_given(value: Any) -> bool:

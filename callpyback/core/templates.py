@@ -33,6 +33,9 @@ try:
         current = watch.silent_plan()
     if not current.is_empty:
         call = called(current, args, kwargs)
+        if current.tracks:
+            {placed}
+            call.tags = None
 except Exception as fault:
     report(fault)
 if call is None:
@@ -53,19 +56,23 @@ except Exception as fault:
 {raised}
 """
 
+# The current call is put back inside the `try`: Ctrl-C between the two must not leave this one in its place.
 BODY: Final = """\
 {begun}
 {alarmed}
 {started}
 try:
+    {entered}
     {inner}
     {run}
     {in_time}
+    {stopped}
+    {left}
 except BaseException as error:
     {stopped}
+    {left}
     {too_late}
     {failed}
-{stopped}
 {after}
 """
 
@@ -79,10 +86,12 @@ try:
     {inner}
     step, sent = inner.{send}, None
     while True:
+        {entered_step}
         {wound}
         item = {awaiting}step(sent)
         sent = None
         {paused}
+        {left_step}
         {in_time}
         if not items:
             first = paused - started
@@ -101,10 +110,12 @@ except BaseException as error:
     sent = step = None  # what was thrown in must not be held by the frame in its traceback
     {paused}
     {elapsed}
+    {left}
     {too_late}
     {failed}
 {paused}
 {elapsed}
+{left}
 {after}
 """
 
@@ -266,7 +277,24 @@ if type(decision) is StopProcessing and decision.value is not NO_VALUE:
 """
 
 MADE: Final = "call = Call()\ncall.plan, call.args, call.kwargs = current, args, kwargs\n"
-MADE_IF_NONE: Final = f"if call is None:\n{indented(MADE)}"
+# The innermost call of this thread or task is a context variable. It is put back by `set`, not by its token: a body
+# may be resumed, and end, in another context.
+PLACED: Final = """\
+outer, here = CURRENT.get(), CurrentCall()
+call.outer, call.here, here._call_id = outer, here, None
+here._depth = outer._depth + 1
+"""
+PLACE_TAKEN: Final = """\
+here = call.here if current.tracks else None
+if here is not None:
+    outer, here._call, here._tags = call.outer, call, call.tags
+"""
+PLACE_TAKEN_FIRST: Final = "here._call, here._tags = call, None\n"
+ENTERED: Final = "CURRENT.set(here)\n"
+ENTERED_STEP: Final = "outer = CURRENT.get()\nCURRENT.set(here)\n"
+LEFT_STEP: Final = "CURRENT.set(outer)\n"
+LEFT: Final = f"{LEFT_STEP}call.tags, here._call, here._tags = here._tags, None, None\n"
+IF_PLACED: Final = "if here is not None:\n"
 GENERATOR_FACTS: Final = "call.items, call.time_to_first_item, call.lifetime = items, first, paused - started\n"
 
 

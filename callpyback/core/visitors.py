@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar, cast
 
+from callpyback.core.configuration import looking_at, refuse
 from callpyback.core.everywhere import HANDLES
 from callpyback.core.forks import reset_after_fork
+from callpyback.core.functions import FunctionKind, kind_of
 from callpyback.core.health import Ward
 from callpyback.core.known import Known, found
+from callpyback.core.ordering import in_order, refuse_if_required
 from callpyback.core.registration import Registration
 from callpyback.core.subscription import Subscription, subscribed
 from callpyback.core.time_sources import SYSTEM
 
-if TYPE_CHECKING:
-    from callpyback.core.decorator import CallPyBack
-
 O = TypeVar("O")  # noqa: E741 - an observer
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Visitor:
@@ -36,29 +37,50 @@ class Visitor:
     """
 
     def __init__(self, asked: Subscription, known: Known) -> None:
-        self._asked = asked
-        self._made: weakref.WeakSet[Registration] = weakref.WeakSet()
         # What is wrong with it is to be heard of here, not when some function is decorated.
-        self.registration = Registration(asked, Ward(SYSTEM.monotonic, 1))
+        self.registration: Registration | None = Registration(asked, Ward(SYSTEM.monotonic, 1))
         known.give_name(self.registration, asked.name)
+        self.name, self._order = self.registration.name, self.registration.order
+        self._asked = {name: getattr(asked, name) for name in Subscription.__slots__}
+        self._asked |= {"observer": None, "options": None}  # it is configured; and may be held weakly
+        self._made: list[weakref.ref[Registration]] = []
+        self._lock = threading.Lock()
+        reset_after_fork(self)
 
     @property
     def observer(self) -> Any:
-        """The observer; None once a weakly held one is gone."""
-        return self.registration.observer
+        """The observer; None once it has left, or is gone."""
+        registration = self.registration
+        return None if registration is None else registration.observer
 
-    def registered(self, decorator: CallPyBack) -> Registration:
-        """Return its registration on a decorator, made now."""
-        registration = decorator.register(self._asked)
-        registration.name, registration.order = self.registration.name, self.registration.order
-        self._made.add(registration)
-        return registration
+    def registered(self, ward: Ward) -> Registration | None:
+        """Return its registration on a decorator, made now; None once it has left, or is gone."""
+        observer = self.observer
+        if observer is None:
+            return None
+        made = Registration(Subscription(**{**self._asked, "observer": observer}), ward)
+        made.name, made.order = self.name, self._order
+        with self._lock:
+            self._made = [known for known in self._made if known() is not None]
+            self._made.append(weakref.ref(made))
+            has_left = self.registration is None
+        if has_left:
+            made.retire()
+        return made
 
     def leave(self) -> None:
         """Be told nothing any more, in calls under way too."""
-        self.registration.retire()
-        for registration in tuple(self._made):
-            registration.retire()
+        with self._lock:
+            self.registration = None  # a thread or task started inside may hold this visitor, but not the observer
+            made, self._made = self._made, []
+        for reference in made:
+            registration = reference()
+            if registration is not None:
+                registration.retire()
+
+    def reset_after_fork(self) -> None:
+        """Make the lock anew: another thread may have held it."""
+        self._lock = threading.Lock()
 
 
 class Visitors:
@@ -82,19 +104,23 @@ class Visitors:
         with self._lock:
             self._known.refuse_twice(asked.observer)
             visitor = Visitor(asked, self._known)
-            self._known.add(visitor.registration)
-            self.everywhere = (*self.everywhere, visitor)
+            here = {known: known.registration for known in self.everywhere if known.observer is not None}
+            here[visitor] = visitor.registration
+            registrations = [registration for registration in here.values() if registration is not None]
+            in_order(registrations)  # which refuses a circle
+            self._known.add(registrations[-1])
+            self.everywhere = tuple(here)
         HANDLES.renew()
 
     def remove(self, observer: Any) -> None:
         """Let an observer hear of nothing any more."""
         with self._lock:
-            registration = found(observer, [visitor.registration for visitor in self.everywhere], "globally")
-            for visitor in self.everywhere:
-                if visitor.registration is registration:
-                    visitor.leave()
+            here = {known.registration: known for known in self.everywhere if known.registration is not None}
+            registration = found(observer, list(here), "globally")
+            refuse_if_required(registration, list(here))
             self._known.discard(registration)
-            self.everywhere = tuple(known for known in self.everywhere if known.registration is not registration)
+            here.pop(registration).leave()
+            self.everywhere = tuple(here.values())
         HANDLES.renew()
 
     def opened(self) -> None:
@@ -108,14 +134,15 @@ class Visitors:
     def closed(self) -> None:
         """Count a scope that closes."""
         with self._lock:
-            self.open_scopes -= 1
+            self.open_scopes = max(0, self.open_scopes - 1)
             is_last = self.open_scopes == 0
         if is_last:
             HANDLES.renew()
 
     def reset_after_fork(self) -> None:
-        """Make the lock anew: another thread may have held it."""
+        """Make the lock anew, and count only the scopes of this thread: those of others will not close here."""
         self._lock = threading.RLock()
+        self.open_scopes = len(inside.get())
 
 
 VISITORS: Final = Visitors()
@@ -169,21 +196,20 @@ def remove_global_observer(observer: Any) -> None:
     VISITORS.remove(observer)
 
 
-@contextmanager
-def observing(observer: O, states: Any = None, **asked: Any) -> Iterator[O]:
-    """Tell an observer, inside a `with`, of every decorated function this thread or task calls.
+class observing(Generic[O]):  # noqa: N801 - read as a word: with observing(metrics):
+    """Tells an observer, inside a `with`, of every decorated function this thread or task calls.
 
     Tasks and threads that are started inside count too, until the `with` ends; so do calls by `asyncio.to_thread`.
     Threads that were there before, such as those of a pool, do not. A call is told if it begins inside. While any scope
     is open in the process, calls of all decorated functions take a few microseconds more; otherwise nothing is paid.
 
+    The target of the `with` is the observer. As a decorator it opens a scope around each call of a function or
+    coroutine function.
+
     Args:
         observer: An observer, or a `Subscription`.
         states: What it is told, in place of its own `states`.
         asked: As for `add_global_observer`.
-
-    Returns:
-        The observer, as the target of `with`.
 
     Raises:
         ConfigurationError: It is no observer.
@@ -201,16 +227,61 @@ def observing(observer: O, states: Any = None, **asked: Any) -> Iterator[O]:
         >>> metrics.get_metrics()["total_calls"]
         2
     """
-    visitor = Visitor(subscribed(observer, states=states, **asked), Known())
-    _follow_threads()
-    token = inside.set((*inside.get(), visitor))
-    VISITORS.opened()
-    try:
-        yield observer
-    finally:
+
+    def __init__(self, observer: O | Subscription, states: Any = None, **asked: Any) -> None:
+        self._asked = subscribed(observer, states=states, **asked)
+        self._open: list[tuple[Visitor, contextvars.Token[tuple[Visitor, ...]]]] = []
+        Visitor(self._asked, Known())  # which refuses what is no observer
+
+    def __enter__(self) -> O:
+        visitor = Visitor(self._asked, Known())
+        _follow_threads()
+        token = inside.set((*(known for known in inside.get() if known.observer is not None), visitor))
+        VISITORS.opened()
+        self._open.append((visitor, token))
+        observer: O = self._asked.observer
+        return observer
+
+    def __exit__(self, *_: object) -> None:
+        visitor, token = self._open.pop()
         visitor.leave()
-        VISITORS.closed()
-        inside.reset(token)
+        try:
+            inside.reset(token)
+        except ValueError:  # left in another context than it was entered in, as async fixtures of tests are
+            inside.set(tuple(known for known in inside.get() if known is not visitor))
+        finally:
+            VISITORS.closed()
+
+    def __call__(self, function: F) -> F:
+        """Open a scope around each call of a function.
+
+        Raises:
+            ConfigurationError: It is no function or coroutine function.
+        """
+        target: Any = function
+        with looking_at("function", target):
+            kind = kind_of(target) if callable(target) else None
+        if kind is FunctionKind.COROUTINE:
+
+            @functools.wraps(target)
+            async def called_inside(*args: Any, **kwargs: Any) -> Any:
+                with self._anew():
+                    return await target(*args, **kwargs)
+
+        elif kind is FunctionKind.FUNCTION:
+
+            @functools.wraps(target)
+            def called_inside(*args: Any, **kwargs: Any) -> Any:
+                with self._anew():
+                    return target(*args, **kwargs)
+
+        else:
+            refuse("function", target, "a function or coroutine function; inside others, use `with observing(...)`")
+        return cast("F", called_inside)
+
+    def _anew(self) -> observing[Any]:
+        # Several calls may be under way at once, and end in any order.
+        return observing(self._asked)
 
 
 @functools.cache
@@ -226,7 +297,8 @@ def _follow_threads() -> None:
     def start_inside(thread: threading.Thread, *args: Any, **kwargs: Any) -> None:
         scopes = inside.get()
         if scopes:
-            thread.run = functools.partial(_run_inside, scopes, thread, thread.run)  # type: ignore[method-assign]
+            with contextlib.suppress(Exception):  # a thread that refuses to have its `run` replaced is not followed
+                thread.run = functools.partial(_run_inside, scopes, thread, thread.run)  # type: ignore[method-assign]
         start(thread, *args, **kwargs)
 
     threading.Thread.start = start_inside  # type: ignore[method-assign,assignment]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.call import NOT_ASKED, Call
 from callpyback.core.context import ExecutionContext
+from callpyback.core.current import CURRENT, CurrentCall
 from callpyback.core.drivers import complete, run
 from callpyback.core.execution import (
     attempting,
@@ -37,6 +38,7 @@ from callpyback.core.shells import COMPLETED, POST_SUCCESS, PRE_EXECUTION, Shell
 from callpyback.core.state_machine import Outcome
 from callpyback.core.telling import TELLING, enter, is_inside_observer, leave
 from callpyback.core.time_sources import UNKNOWN, elapsed_between
+from callpyback.core.tracking import switch_on_for
 from callpyback.core.waiting import Wait
 from callpyback.errors import NO_VALUE, StopProcessing
 
@@ -81,6 +83,7 @@ async def items_of(answer: Any) -> Any:
 
 _USED: Final = (
     Call,
+    CurrentCall,
     ExecutionContext,
     StopProcessing,
     Wait,
@@ -111,6 +114,7 @@ _NAMES: Final[dict[str, Any]] = {
     "ANSWERED": Outcome.SUPPLIED,
     "BODY_RETURNED": Outcome.SUCCESS,
     "COMPLETED": COMPLETED,
+    "CURRENT": CURRENT,
     "DONE": DONE,
     "NO_VALUE": NO_VALUE,
     "NOT_ASKED": NOT_ASKED,
@@ -176,6 +180,7 @@ def _named(code: types.CodeType, target: Target) -> types.CodeType:
 
 def make_wrapper(target: Target, watch: FunctionHandle) -> tuple[types.CellType, types.FunctionType]:
     """Return the cell that holds the plan, and the function that stands for the decorated one."""
+    switch_on_for(target.function)
     code = _named(_compiled(None, target.kind)[1], target)
     held = {"function": target.function, "plan": STALE, "watch": watch}
     cells = {name: types.CellType(value) for name, value in held.items()}

@@ -15,6 +15,7 @@ from callpyback.delivery.sink import Sink
 from callpyback.delivery.worker import Pace
 from callpyback.errors import nearest
 from callpyback.observers.base import BaseObserver
+from callpyback.observers.relay import what_it_says
 
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext
@@ -94,6 +95,7 @@ class BackgroundObserver(BaseObserver):
         if states is None:
             self.states = sink.states
         self.notices = sink.notices
+        self.__dict__.update({**what_it_says(observer), "delivers_later": True})
         sink.name = self.name
         self.observer = observer
         self.max_queue = checked_count("max_queue", max_queue)

@@ -12,6 +12,7 @@ import msgspec
 
 from callpyback.core.health import Condition
 from callpyback.core.time_sources import SYSTEM
+from callpyback.delivery.partial import PartlyFailed
 from callpyback.delivery.queue import OfferQueue
 from callpyback.delivery.threads import BlockingDrive, Drive, Rounds
 
@@ -257,8 +258,11 @@ class Worker:
             self.queue.delivered.add(len(hand))
 
     def _count(self, error: BaseException, hand: list[tuple[Any, int]]) -> None:
-        if hand:
-            self.queue.failed.add(len(hand))
+        failed = min(max(error.failed, 0), len(hand)) if isinstance(error, PartlyFailed) else len(hand)
+        if failed:
+            self.queue.failed.add(failed)
+        if failed < len(hand):
+            self.queue.delivered.add(len(hand) - failed)
         self._report(error, "background delivery")
 
     def _report(self, error: BaseException, where: str) -> None:

@@ -15,7 +15,7 @@ from callpyback.guards.base import Key, KeyedGuard
 from callpyback.guards.keyed import KeyedStates, shown_key
 from callpyback.guards.slot_wait import SlotWait
 from callpyback.guards.slots import Slot, Slots
-from callpyback.guards.tally import Tally
+from callpyback.observers.tally import Tally
 
 if TYPE_CHECKING:
     from callpyback.core.functions import FunctionSignature

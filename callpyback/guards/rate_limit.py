@@ -13,7 +13,7 @@ from callpyback.errors import RateLimitExceeded
 from callpyback.guards.base import Key, KeyedGuard
 from callpyback.guards.keyed import KeyedStates, shown_key
 from callpyback.guards.moving_window import MovingWindow
-from callpyback.guards.tally import Tally
+from callpyback.observers.tally import Tally
 
 if TYPE_CHECKING:
     from callpyback.core.functions import FunctionSignature

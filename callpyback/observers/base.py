@@ -67,6 +67,7 @@ class BaseObserver:
     required_by: str | Iterable[str] = ()
     critical: bool = False
     guard: bool = False
+    traces_calls: bool = False
     if TYPE_CHECKING:
         name: str
     else:

@@ -7,14 +7,21 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from callpyback.core.call import Noticed
 from callpyback.core.configuration import looking_at, refuse
 from callpyback.core.context import ExecutionContext
 from callpyback.core.functions import FunctionKind, kind_of
 from callpyback.core.registration import weakly
 from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState, Notice
 from callpyback.observers.base import BaseObserver
-from callpyback.observers.callback_parameters import CONTEXT_ONLY, FROM_CONTEXT, Callback, code_of, name_of, wanted_by
+from callpyback.observers.callback_parameters import (
+    CONTEXT_ONLY,
+    FROM_CONTEXT,
+    OF_CALLS_AROUND,
+    Callback,
+    code_of,
+    name_of,
+    wanted_by,
+)
 
 if TYPE_CHECKING:
     from callpyback.core.call import Call
@@ -29,9 +36,10 @@ class CallbackObserver(BaseObserver):
     """Calls a function at some states, with what the function's parameters name.
 
     The names are `context` (or `ctx`), `function_signature`, `arguments`, `state`, `outcome`, `result`, `value`,
-    `exception`, `returned`, `local_variables`, `metadata`, `timestamp`, `execution_time`, `call_id`, `attempt` and
-    `wait`; each is what the context of that state has, `value` and `exception` those of its result, at a retry
-    `exception` and `wait` those of the notice. A parameter with another name must have a default, and keeps it. `*args`
+    `exception`, `returned`, `local_variables`, `metadata`, `tags`, `timestamp`, `execution_time`, `call_id`,
+    `parent_call_id`, `depth`, `attempt`, `wait`, `done` and `total`; each is what the context of that state has,
+    `value` and `exception` those of its result, at a retry `exception` and `wait` those of the notice, and so are
+    `done` and `total` at progress. A parameter with another name must have a default, and keeps it. `*args`
     and `**kwargs` get nothing, and a callback without parameters is simply called. A builtin such as `seen.append`,
     whose parameters tell nothing, gets the context. Only what is named is computed.
 
@@ -67,6 +75,8 @@ class CallbackObserver(BaseObserver):
         self.callback = callback
         notices, named = _told_apart(states)
         super().__init__(priority, own_name if name is None else name, states=named)
+        if any(wanted in OF_CALLS_AROUND for _, wanted in self.wanted):
+            self.traces_calls = True
         if notices:
             self.notices = notices
             if named is None:
@@ -92,18 +102,14 @@ class CallbackObserver(BaseObserver):
 
     def compiled(self, state: ExecutionState | Notice, listener: Listener | None) -> Callable[[Call], Any]:
         """Return a function that tells the callback one state of a running call: `update` without a context."""
+        shown = ExecutionState.EXECUTING if isinstance(state, Notice) else state
         if type(self).update is not CallbackObserver.update:
-            if isinstance(state, Notice):
-                executing = ExecutionState.EXECUTING
-                return lambda call: self.update(ExecutionContext(executing, Noticed(call), listener))
-            return lambda call: self.update(ExecutionContext(state, call, listener))
+            return lambda call: self.update(ExecutionContext(shown, call, listener))
         scope = {
             "callback": self.callback,
-            "state": state,
+            "state": shown,
             "listener": listener,
             "ExecutionContext": ExecutionContext,
-            "Noticed": Noticed,
-            "EXECUTING": ExecutionState.EXECUTING,
         }
         return eval(code_of(self.wanted, state), scope)  # type: ignore[no-any-return]  # noqa: S307 - see `code_of`
 
@@ -238,6 +244,29 @@ def on_retry(callback: Callback, priority: float = 0, name: str | None = None) -
         'hello'
     """
     return CallbackObserver(callback, Notice.RETRY, priority, name)
+
+
+def on_progress(callback: Callback, priority: float = 0, name: str | None = None) -> CallbackObserver:
+    """Call back when the body says how far it has come, by `current_call().track(...)` or `progress(done, total)`.
+
+    The parameters are those of `CallbackObserver`; `done` and `total` are what the body has said, `total` None if it
+    does not know. The callback runs in the body's thread, each time: a slow one slows the body down. An async one can't
+    be awaited there: it is skipped, and counted.
+
+    Example:
+        >>> from callpyback import CallPyBack, current_call, on_progress
+        >>> @CallPyBack(observers=[on_progress(lambda done, total: print(f"{done} of {total}"))])
+        ... def bake(cakes):
+        ...     for cake in current_call().track(cakes):
+        ...         print("bake", cake)
+        >>> bake(["apple", "plum"])
+        0 of 2
+        bake apple
+        1 of 2
+        bake plum
+        2 of 2
+    """
+    return CallbackObserver(callback, Notice.PROGRESS, priority, name)
 
 
 def create_callback_observer(

@@ -30,8 +30,13 @@ _BUILTINS: Final = (
 
 
 def _exception_of(context: ExecutionContext) -> BaseException | None:
-    shown = context.result if context.notice is None else context.notice
-    return None if shown is None else shown.exception
+    if context.notice is not None:
+        return _noticed(context, "exception")  # type: ignore[no-any-return]
+    return None if context.result is None else context.result.exception
+
+
+def _noticed(context: ExecutionContext, name: str) -> Any:
+    return getattr(context.notice, name, None)
 
 
 FROM_CONTEXT: Final[dict[str, Callable[[ExecutionContext], Any]]] = {
@@ -47,12 +52,20 @@ FROM_CONTEXT: Final[dict[str, Callable[[ExecutionContext], Any]]] = {
     "returned": lambda context: context.returned,
     "local_variables": lambda context: context.local_variables,
     "metadata": lambda context: context.metadata,
+    "tags": lambda context: context.tags,
     "timestamp": lambda context: context.timestamp,
     "execution_time": lambda context: context.execution_time,
     "call_id": lambda context: context.call_id,
+    "parent_call_id": lambda context: context.parent_call_id,
+    "depth": lambda context: context.depth,
     "attempt": lambda context: context.attempt,
-    "wait": lambda context: None if context.notice is None else context.notice.wait,
+    "wait": lambda context: _noticed(context, "wait"),
+    "done": lambda context: _noticed(context, "done"),
+    "total": lambda context: _noticed(context, "total"),
 }
+
+OF_CALLS_AROUND: Final = frozenset({"parent_call_id", "depth"})
+"""What is known only where calls are tracked."""
 
 # The same, read from the record of the running call without making a context. In one state a name always has the
 # same expression, so the callback's arguments compile to plain attribute reads.
@@ -62,11 +75,14 @@ _IN_EVERY_STATE: Final = {
     "function_signature": "call.plan.target.signature",
     "arguments": "call.arguments()",
     "state": "state",
-    "metadata": "dict(call.plan.target.metadata)",
+    "metadata": "call.metadata_at(state)",
+    "tags": "call.tags_at(state)",
     "timestamp": "call.timestamp",
     "call_id": "call.call_id",
+    "parent_call_id": "call.parent_call_id",
+    "depth": "call.depth",
     "attempt": "call.attempt",
-    "wait": "None",
+    **dict.fromkeys(("wait", "done", "total"), "None"),
 }
 _BEFORE_THE_END: Final = {
     **dict.fromkeys(("result", "value", "exception", "execution_time", "outcome", "returned"), "None"),
@@ -81,11 +97,9 @@ _AT_THE_END: Final = {
 }
 # What POST_SUCCESS shows stays a success, even if a critical observer has just made the call fail.
 _AFTER_SUCCESS: Final = {"value": "call.value", "exception": "None"}
-_AT_A_RETRY: Final = {
-    **dict.fromkeys(("context", "ctx"), "ExecutionContext(EXECUTING, Noticed(call), listener)"),
-    "state": "EXECUTING",
-    "exception": "call.retry_notice.exception",
-    "wait": "call.retry_notice.wait",
+_AT_A_NOTICE: Final = {
+    Notice.RETRY: {"exception": "call.notice.exception", "wait": "call.notice.wait"},
+    Notice.PROGRESS: {"done": "call.notice.done", "total": "call.notice.total"},
 }
 _AT_THE_VERY_END: Final = {"outcome": "call.outcome", "returned": "call.returned"}
 
@@ -173,8 +187,8 @@ def name_of(callback: Any) -> str:
 def code_of(wanted: Wanted, state: ExecutionState | Notice) -> types.CodeType:
     """Compile the call of a callback. The text is made of the tables of this module alone, never of the user's."""
     expressions = {**_IN_EVERY_STATE, **_BEFORE_THE_END}
-    if state is Notice.RETRY:
-        expressions |= _AT_A_RETRY
+    if isinstance(state, Notice):
+        expressions |= _AT_A_NOTICE[state]
     if state in ENDED_STATES:
         expressions |= _AT_THE_END
     if state is ExecutionState.POST_SUCCESS:

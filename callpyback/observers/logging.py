@@ -12,13 +12,14 @@ import structlog
 
 from callpyback.core.configuration import checked_switch, looking_at, refuse
 from callpyback.core.functions import full_name
+from callpyback.core.notices import RetryNotice
 from callpyback.core.safe_repr import safe_arguments, safe_text, type_name
 from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState, Notice, Outcome
 from callpyback.errors import nearest
 from callpyback.observers.base import BaseObserver
 
 if TYPE_CHECKING:
-    from callpyback.core.context import ExecutionContext, RetryNotice
+    from callpyback.core.context import ExecutionContext
     from callpyback.core.functions import FunctionSignature
     from callpyback.protocols import Begin, End
 
@@ -160,8 +161,10 @@ class LoggingObserver(BaseObserver):
 
     def update(self, context: ExecutionContext) -> None:
         """Log the call of a context that shows a terminal state, a retry, and on request the beginning."""
-        if context.notice is not None:
-            self._log_retry(context, context.notice)
+        notice = context.notice
+        if notice is not None:
+            if isinstance(notice, RetryNotice):
+                self._log_retry(context, notice)
             return
         outcome = context.outcome
         begins = self._started and context.state is ExecutionState.PRE_EXECUTION

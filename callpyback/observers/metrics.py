@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import copy
-import threading
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.configuration import checked_count, checked_switch
-from callpyback.core.forks import reset_after_fork
+from callpyback.core.notices import RetryNotice
 from callpyback.core.state_machine import TERMINAL_STATES, Notice, Outcome
 from callpyback.core.time_sources import UNKNOWN
 from callpyback.errors import nearest
 from callpyback.observers.base import BaseObserver
+from callpyback.observers.folding import Folding
 from callpyback.observers.series import FAILURES, Series, average, counts_of, types_of
 
 if TYPE_CHECKING:
@@ -76,9 +76,7 @@ class MetricsObserver(BaseObserver):
         self._counts_progress = checked_switch("in_progress", in_progress)
         self._max_series = checked_count("max_series", max_series)
         self._series: dict[tuple[str, str], Series] = {}
-        self._folding = False
-        self._renew_lock()
-        reset_after_fork(self, "_renew_lock")
+        self._folding = Folding()
 
     def bind(self, function_signature: FunctionSignature) -> tuple[Begin | None, End] | None:
         """Return how to be told of one function's calls without a context.
@@ -94,7 +92,8 @@ class MetricsObserver(BaseObserver):
     def update(self, context: ExecutionContext) -> None:
         """Count the retry, or the call, of a context that shows a notice or a terminal state."""
         if context.notice is not None:
-            self._series_of(context.function_signature).retried.append(None)
+            if isinstance(context.notice, RetryNotice):
+                self._series_of(context.function_signature).retried.append(None)
             return
         outcome = context.outcome
         if context.state not in TERMINAL_STATES or outcome is None:
@@ -121,8 +120,8 @@ class MetricsObserver(BaseObserver):
         Functions go by their bare name while only one has it, else by their qualified name; where functions of two
         modules share that, by `module.qualname`.
         """
-        with self._lock:
-            self._fold(*self._series.values())
+        with self._folding:
+            self._folding.fold(*self._series.values())
             named = self._named()
             function_stats = {name: series.stats() for name, series in named.items()}
             outcomes: Counter[Outcome] = sum((series.outcomes for series in named.values()), Counter())
@@ -152,12 +151,12 @@ class MetricsObserver(BaseObserver):
             KeyError: There is no such function.
             ConfigurationError: `q` is not between 0 and 1.
         """
-        with self._lock:
+        with self._folding:
             named = self._named()
             if name not in named:
                 message = f"no function {name!r} has been observed{nearest(name, named)}"
                 raise KeyError(message)
-            self._fold(named[name])
+            self._folding.fold(named[name])
             return named[name].times.quantile(q)
 
     def merge(self, other: MetricsObserver) -> None:
@@ -166,14 +165,14 @@ class MetricsObserver(BaseObserver):
         The other is left as it is. Its calls in progress are not added: they are not this observer's to end.
         """
         theirs = other._snapshot()
-        with self._lock:
+        with self._folding:
             for (module, qualname), series in theirs.items():
                 self._series_at(module, qualname, series.name).merge(series)
 
     def reset_metrics(self) -> None:
         """Start all counts and durations anew. Calls in progress stay counted as such."""
-        with self._lock:
-            self._fold(*self._series.values())
+        with self._folding:
+            self._folding.fold(*self._series.values())
             for series in self._series.values():
                 series.clear()
 
@@ -182,7 +181,7 @@ class MetricsObserver(BaseObserver):
         self.reset_metrics()
 
     def _end_of(self, series: Series) -> End:
-        fresh, others, try_fold = series.fresh, series.others, self._try_fold
+        fresh, others, try_fold = series.fresh, series.others, self._folding.attempt
         note_success, note_other, success = fresh.append, others.append, Outcome.SUCCESS
 
         def end(elapsed: float, _value: Any, exception: BaseException | None, outcome: Outcome) -> None:
@@ -198,28 +197,8 @@ class MetricsObserver(BaseObserver):
 
         return end
 
-    def _try_fold(self, series: Series) -> None:
-        # A call never waits: if another thread is folding or reading, one of the next calls folds.
-        if self._lock.acquire(blocking=False):
-            try:
-                self._fold(series)
-            finally:
-                self._lock.release()
-
-    def _fold(self, *many: Series) -> None:
-        # The lock is re-entrant for a signal handler or a __del__ that runs during a fold and reads or calls: it must
-        # not wait for its own thread. It sees the numbers half way, and leaves the lists to the fold under way.
-        if self._folding:
-            return
-        self._folding = True
-        try:
-            for series in many:
-                series.fold()
-        finally:
-            self._folding = False
-
     def _series_of(self, signature: FunctionSignature) -> Series:
-        with self._lock:
+        with self._folding:
             return self._series_at(signature.module, signature.qualname, signature.name)
 
     def _series_at(self, module: str, qualname: str, name: str) -> Series:
@@ -243,20 +222,9 @@ class MetricsObserver(BaseObserver):
         return named
 
     def _snapshot(self) -> dict[tuple[str, str], Series]:
-        with self._lock:
-            self._fold(*self._series.values())
+        with self._folding:
+            self._folding.fold(*self._series.values())
             return copy.deepcopy(self._series)
 
-    def _renew_lock(self) -> None:
-        self._lock = threading.RLock()
-        self._folding = False
-
     def __getstate__(self) -> dict[str, Any]:
-        state = {**self.__dict__, "_series": self._snapshot()}
-        del state["_lock"], state["_folding"]
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._renew_lock()
-        reset_after_fork(self, "_renew_lock")
+        return {**self.__dict__, "_series": self._snapshot(), "_folding": Folding()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import sys
 from collections import deque
@@ -13,6 +12,7 @@ from callpyback.core.functions import full_name
 from callpyback.core.safe_repr import safe_arguments, safe_repr
 from callpyback.core.state_machine import TERMINAL_STATES, Outcome
 from callpyback.observers.base import BaseObserver
+from callpyback.observers.tally import Tally
 
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext
@@ -84,7 +84,7 @@ class TimingObserver(BaseObserver):
         self._with_arguments = checked_switch("arguments", arguments)
         self._now, _ = checked_clocks(time_source)
         self._slow: deque[SlowExecution] = deque(maxlen=min(checked_count("max_slow", max_slow), sys.maxsize))
-        self._counter = itertools.count()
+        self._slow_count = Tally()
 
     @property
     def threshold(self) -> float:
@@ -133,28 +133,20 @@ class TimingObserver(BaseObserver):
 
     def get_metrics(self) -> dict[str, Any]:
         """Return the threshold, how many calls were slow, and how many of them are kept."""
-        return {"threshold": self._threshold, "slow_count": self._slow_count(), "kept": len(self._slow)}
+        return {"threshold": self._threshold, "slow_count": self._slow_count.count, "kept": len(self._slow)}
 
     def reset(self) -> None:
         """Forget the slow calls and their count; the threshold stays."""
         self._slow.clear()
-        self._counter = itertools.count()
+        self._slow_count = Tally()
 
     def _keep(self, slow: SlowExecution) -> None:
-        next(self._counter)
+        next(self._slow_count)
         self._slow.append(slow)
         given = "" if slow.arguments is None else f" with {safe_repr(slow.arguments, 1000)}"
         _logger.warning(
             "slow call: %s took %.4g s, more than %g s%s", slow.function, slow.execution_time, self._threshold, given
         )
 
-    def _slow_count(self) -> int:
-        # Counted by C in one step, so that threads lose nothing; the count is read where `count(n)` shows it, since
-        # copying it, the other way to look without counting on, is deprecated.
-        return int(repr(self._counter)[len("count(") : -1])
-
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_slow": self._slow.copy(), "_counter": self._slow_count()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _counter=itertools.count(state["_counter"]))
+        return {**self.__dict__, "_slow": self._slow.copy(), "_slow_count": Tally(self._slow_count.count)}
