@@ -109,7 +109,11 @@ class Audience:
         by_registration = {listener.registration: listener for listener in self.listeners}
         here = [known for known in by_registration if not known.retired]
         name = self._target.signature.qualname
-        check_requirements(here, name, hears=lambda known: bool(by_registration[known].tells), new=added)
+
+        def hears(known: Registration) -> bool:
+            return bool(by_registration[known].tells)
+
+        check_requirements(here, name, hears=hears, new=added, was_here=self._decorator.was_here)
         self.listeners = [by_registration[known] for known in in_order(here)]
 
     def drop(self, registration: Registration) -> None:

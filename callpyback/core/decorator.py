@@ -113,13 +113,16 @@ class CallPyBack:
         self.is_shut_down = False
         self._registrations: list[Registration] = []
         self._known = Known()
-        self._has_requirements = False
+        self._has_requirements = self._is_set_up = False
         self._visits: weakref.WeakKeyDictionary[Visitor, Registration] = weakref.WeakKeyDictionary()
         self._handles: weakref.WeakSet[FunctionHandle] = weakref.WeakSet()
         self._lock = threading.RLock()
         reset_after_fork(self)
         for observer in configuration.checked_observers(observers):
             self.add_observer(observer)
+        self._is_set_up = True
+        if self._has_requirements:
+            self._registrations = in_order(self._registrations)
 
     def __new__(cls, *_: Any, **kwargs: Any) -> Self:
         """Refuse unknown keywords by the nearest known name."""
@@ -169,6 +172,10 @@ class CallPyBack:
     def registrations(self) -> tuple[Registration, ...]:
         """The registrations behind `observers`, in their order."""
         return tuple(known for known in self._registrations if not known.retired)
+
+    def was_here(self, name: str) -> bool:
+        """Return whether an observer of this name is registered here, or was until it was collected."""
+        return self._known.remembers(name)
 
     def adopt(self, handle: FunctionHandle) -> None:
         """Let a function hear of observers that come and go."""
@@ -236,7 +243,7 @@ class CallPyBack:
     def _told_with(self, registration: Registration) -> list[Registration]:
         """Return the registrations in order, with one more."""
         self._has_requirements |= bool(registration.requires or registration.required_by)
-        if self._has_requirements:
+        if self._has_requirements and self._is_set_up:
             return in_order([*self.registrations, registration])
         told = self._registrations.copy()
         bisect.insort(told, registration, key=lambda known: known.sort_key)

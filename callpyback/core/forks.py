@@ -1,7 +1,7 @@
 """What must be made anew in a forked child, and what must not be open when a process forks.
 
-Made anew are locks, which another thread may have held at the moment of the fork. The only `os.register_at_fork` of the library. It is registered when this module is imported, which starts no thread
-and opens no file.
+Made anew are locks, which another thread may have held at the moment of the fork. The only `os.register_at_fork` of
+the library. It is registered when this module is imported, which starts no thread and opens no file.
 """
 
 from __future__ import annotations

@@ -70,6 +70,10 @@ class Known:
         known = self._by_name.get(name)
         return known is not None and not known.retired
 
+    def remembers(self, name: str) -> bool:
+        """Return whether an observer of this name is here, or was until it was collected."""
+        return name in self._by_name
+
     def add(self, registration: Registration) -> None:
         """Remember a registration."""
         identity = self._identities[registration] = identity_of(registration.observer)

@@ -109,6 +109,7 @@ def check_requirements(
     *,
     hears: Callable[[Registration], bool],
     new: Collection[Registration] | None = None,
+    was_here: Callable[[str], bool] = lambda _: False,
 ) -> None:
     """Refuse requirements that can't be met among these.
 
@@ -116,7 +117,8 @@ def check_requirements(
         registrations: All that are registered in one place.
         where: That place, for the message.
         hears: Whether one of them is ever told anything there.
-        new: Those whose names have to be known; None for all. A weakly held observer that others require may be gone.
+        new: Those whose names have to be known; None for all.
+        was_here: Whether somebody was called that, such as a weakly held observer that is gone.
 
     Raises:
         ConfigurationError: A name is unknown, somebody requires an observer that never hears anything here, or they
@@ -126,7 +128,7 @@ def check_requirements(
     for known in registrations if new is None else new:
         for parameter, names in (("requires", known.requires), ("required_by", known.required_by)):
             for name in names:
-                if name not in by_name:
+                if name not in by_name and not was_here(name):
                     _refuse_unknown(known, parameter, name, by_name, where)
     for known in registrations:
         if not hears(known):

@@ -75,6 +75,7 @@ class Registration:
         *,
         deliver: Callable[[Any], Any] | None = None,
         handler: Callable[..., Any] | None = None,
+        is_configured: bool = False,
     ) -> None:
         """Check an observer.
 
@@ -83,6 +84,7 @@ class Registration:
             ward: What it shares with the other observers here.
             deliver: Makes what delivers to it in the background.
             handler: What is told, of an observer that does not hear of calls.
+            is_configured: Whether the observer was checked and configured at another registration.
         """
         observer = asked.observer
         self._ward = ward
@@ -96,7 +98,8 @@ class Registration:
         try:
             if handler is None:
                 check_observer(observer)
-            run_lifecycle(observer, asked.options)
+            if not is_configured:
+                run_lifecycle(observer, asked.options)
             self._ask(asked)
             told = self._hold(observer, handler, weak=asked.weak, deliver=deliver)
             self._take_interest(asked, told)

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any, Final
 
 from callpyback.core.configuration import checked_switch, looking_at, refuse
+from callpyback.core.observer_checks import checked_priority
 from callpyback.core.safe_repr import safe_repr
 
 _MAX_GIVEN: Final = 1000  # far more than anybody writes; what is given may be endless
@@ -88,7 +89,8 @@ class Subscription:
         self.when = _kept("when", when)
         self.match = _kept("match", match)
         self.name = name
-        self.priority = priority
+        with looking_at("priority", priority):
+            self.priority = None if priority is None else checked_priority(priority, observer)
         self.requires = checked_names("requires", requires)
         self.required_by = checked_names("required_by", required_by)
         self.weak = checked_switch("weak", weak)

@@ -281,8 +281,8 @@ MADE: Final = "call = Call()\ncall.plan, call.args, call.kwargs = current, args,
 # may be resumed, and end, in another context.
 PLACED: Final = """\
 outer, here = CURRENT.get(), CurrentCall()
-call.outer, call.here, here._call_id = outer, here, None
-here._depth = outer._depth + 1
+call.outer, call.here, here._depth = outer, here, outer._depth + 1
+here._call = here._call_id = None
 """
 PLACE_TAKEN: Final = """\
 here = call.here if current.tracks else None

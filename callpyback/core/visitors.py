@@ -58,7 +58,7 @@ class Visitor:
         observer = self.observer
         if observer is None:
             return None
-        made = Registration(Subscription(**{**self._asked, "observer": observer}), ward)
+        made = Registration(Subscription(**{**self._asked, "observer": observer}), ward, is_configured=True)
         made.name, made.order = self.name, self._order
         with self._lock:
             self._made = [known for known in self._made if known() is not None]
