@@ -208,7 +208,7 @@ def report(request, tmp_path_factory) -> Report:
         "pyright": ["--pythonpath", sys.executable],
     }
     package = Path(callpyback.__file__).parents[1]
-    files = [str(path) for path in (API, observed, bare)]
+    files = [str(path) for path in (*sorted(API.parent.glob("*.py")), observed, bare)]
     done = subprocess.run(
         [sys.executable, "-m", checker, *options[checker], *files],
         # A package that is not installed is found in the folder where the checker runs.
