@@ -14,17 +14,20 @@ from typing import Any
 
 from benchmarks import (
     background,
+    bounded_memory,
     built_ins,
     callbacks,
     captured_locals,
     choosing,
     contexts,
     current_call,
+    events,
     failures,
     guards,
     imports,
     nothing_attached,
     other_libraries,
+    ready_made,
     resident_memory,
 )
 from benchmarks.measuring import QUICK, Budget
@@ -43,9 +46,12 @@ BENCHMARKS: dict[str, ModuleType] = {
         captured_locals,
         guards,
         background,
+        events,
+        ready_made,
         other_libraries,
         imports,
         resident_memory,
+        bounded_memory,
     )
 }
 

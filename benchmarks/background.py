@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from time import perf_counter, perf_counter_ns, thread_time
 from typing import Any, NamedTuple
 
 from benchmarks.controls import KINDS
 from benchmarks.measuring import Budget, called, seconds_per_call
+from benchmarks.streams import unlogged
 from benchmarks.table import Row
 from callpyback import BackgroundObserver, BaseObserver, CallPyBack, ExecutionContext, ExecutionState
 
@@ -129,7 +128,7 @@ def _stuck(budget: Budget) -> list[Row]:
     free, sink = BackgroundObserver(NoOp(), max_queue=QUEUE), Stuck()
     stuck = BackgroundObserver(sink, max_queue=QUEUE)
     function = CallPyBack([stuck])(body)
-    with _unlogged():
+    with unlogged():
         function(0)
         sink.reached.wait()
         for number in range(QUEUE):
@@ -143,17 +142,6 @@ def _stuck(budget: Budget) -> list[Row]:
         Row("sink that hangs / free sink: p99 of the caller", of_stuck / of_free, bar=2.0, seconds=of_stuck * 1e-9),
         Row("sink that hangs: contexts miscounted", float(miscounted), unit="", bar=0.0, is_difference=True),
     ]
-
-
-@contextmanager
-def _unlogged() -> Iterator[None]:
-    """Keep the lines about the loss, which is meant, out of the table."""
-    logger, nowhere = logging.getLogger("callpyback"), logging.NullHandler()
-    logger.addHandler(nowhere)
-    try:
-        yield
-    finally:
-        logger.removeHandler(nowhere)
 
 
 def _p99(function: Callable[[int], Any], calls: int) -> float:

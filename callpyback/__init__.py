@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from callpyback.lazy_names import lazy_names
+
 if TYPE_CHECKING:
     from callpyback.config.loading import create_observer, describe_observers, load_observers
     from callpyback.config.registry import register_observer_type, registered_observer_types, unregister_observer_type
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from callpyback.core.handle import FunctionHandle
     from callpyback.core.health import ObserverHealth
     from callpyback.core.interest import want
+    from callpyback.core.masking import Masking
     from callpyback.core.notices import ProgressNotice, RetryNotice
     from callpyback.core.ordering import required_by, requires
     from callpyback.core.policy import factory
@@ -47,9 +50,11 @@ if TYPE_CHECKING:
         StopProcessing,
     )
     from callpyback.events.bridges import bridge
+    from callpyback.events.bridges.base import Bridge
     from callpyback.events.bus import EventBus
-    from callpyback.events.calls import CallEvents
+    from callpyback.events.calls import CallEvent, CallEvents
     from callpyback.events.event import Event
+    from callpyback.events.explaining import Explanation
     from callpyback.events.hook import EventHook
     from callpyback.events.registry import get_event_bus
     from callpyback.events.typed_observer import TypedObserver
@@ -89,6 +94,7 @@ if TYPE_CHECKING:
     from callpyback.observers.metrics import MetricsObserver
     from callpyback.observers.observes import observes
     from callpyback.observers.overlap import OverlapObserver
+    from callpyback.observers.parts.degradation import Degradation
     from callpyback.observers.performance_profile import PerformanceProfileObserver
     from callpyback.observers.processing import ProcessingObserver
     from callpyback.observers.profiling import ProfilingObserver
@@ -116,8 +122,10 @@ __all__ = [
     "BatchingObserver",
     "BindableGuard",
     "BindableObserver",
+    "Bridge",
     "BusinessMetricsObserver",
     "CacheObserver",
+    "CallEvent",
     "CallEvents",
     "CallPyBack",
     "CallPyBackError",
@@ -132,6 +140,7 @@ __all__ = [
     "DatabaseObserver",
     "DebugObserver",
     "DeduplicateObserver",
+    "Degradation",
     "EndlessEvents",
     "ErrorHandler",
     "ErrorHandlerBuilder",
@@ -144,6 +153,7 @@ __all__ = [
     "ExecutionResult",
     "ExecutionState",
     "ExecutionTimeout",
+    "Explanation",
     "FunctionHandle",
     "FunctionKind",
     "FunctionSignature",
@@ -151,6 +161,7 @@ __all__ = [
     "Hearing",
     "HistoryObserver",
     "LoggingObserver",
+    "Masking",
     "MetricsObserver",
     "MockTimeSource",
     "NoOpVariableExtractor",
@@ -231,6 +242,7 @@ _MODULES = {
     "core.handle": ("FunctionHandle",),
     "core.health": ("ObserverHealth",),
     "core.interest": ("want",),
+    "core.masking": ("Masking",),
     "core.notices": ("ProgressNotice", "RetryNotice"),
     "core.ordering": ("required_by", "requires"),
     "core.policy": ("factory",),
@@ -258,9 +270,11 @@ _MODULES = {
         "StopProcessing",
     ),
     "events.bridges": ("bridge",),
+    "events.bridges.base": ("Bridge",),
     "events.bus": ("EventBus",),
-    "events.calls": ("CallEvents",),
+    "events.calls": ("CallEvent", "CallEvents"),
     "events.event": ("Event",),
+    "events.explaining": ("Explanation",),
     "events.hook": ("EventHook",),
     "events.registry": ("get_event_bus",),
     "events.typed_observer": ("TypedObserver",),
@@ -300,6 +314,7 @@ _MODULES = {
     "observers.metrics": ("MetricsObserver",),
     "observers.observes": ("observes",),
     "observers.overlap": ("OverlapObserver",),
+    "observers.parts.degradation": ("Degradation",),
     "observers.performance_profile": ("PerformanceProfileObserver",),
     "observers.processing": ("ProcessingObserver",),
     "observers.profiling": ("ProfilingObserver",),
@@ -312,7 +327,9 @@ _MODULES = {
     "sinks.database": ("DatabaseObserver",),
     "sinks.webhook": ("WebhookObserver",),
 }
-_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+_HOMES = {name: f".{module}" for module, names in _MODULES.items() for name in names}
+
+_lazily, __dir__ = lazy_names(__name__, _HOMES)
 
 
 def __getattr__(name: str) -> Any:
@@ -320,15 +337,4 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version  # noqa: PLC0415 - costs more than all the rest of this module
 
         return version("callpyback")
-    if name not in _HOMES:
-        message = f"module 'callpyback' has no attribute {name!r}"
-        raise AttributeError(message)
-    from importlib import import_module  # noqa: PLC0415 - see above
-
-    found = getattr(import_module(f"callpyback.{_HOMES[name]}"), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return _lazily(name)

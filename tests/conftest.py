@@ -7,9 +7,9 @@ import gc
 # Its plugin imports it at the end of a run in which no test did, which loads other plugins, and one of these warns.
 import hypothesis  # noqa: F401
 import pytest
-from kinds import kind, observed
 
 from callpyback.core.tracking import TRACKING
+from kinds import kind, observed
 
 __all__ = ["kind", "observed", "pytest_collection_finish"]
 

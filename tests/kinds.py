@@ -239,6 +239,18 @@ class Forgetful:
                 getattr(context, name)
 
 
+class BoundTracing(BoundWitness):
+    """Asks for calls to be tracked, and for no contexts."""
+
+    traces_calls = True
+
+
+class Tracing(Forgetful):
+    """The same, with calls tracked: each is the current call while its body runs."""
+
+    traces_calls = True
+
+
 WAYS: dict[str, Callable[[], CallPyBack]] = {
     "by nobody": CallPyBack,
     "with contexts": lambda: CallPyBack([Forgetful()]),
@@ -248,6 +260,8 @@ WAYS: dict[str, Callable[[], CallPyBack]] = {
     "with locals": lambda: CallPyBack([Forgetful()], variable_names=["value", "self"]),
     "by another clock": lambda: CallPyBack([Forgetful()], time_source=MockTimeSource()),
     "in every state": lambda: CallPyBack([Witness(*ExecutionState)]),
+    "as the current call": lambda: CallPyBack([Tracing()]),
+    "as the current call, without contexts": lambda: CallPyBack([BoundTracing()]),
 }
 
 

@@ -24,9 +24,12 @@ NAMES = [
     "captured_locals",
     "guards",
     "background",
+    "events",
+    "ready_made",
     "other_libraries",
     "imports",
     "resident_memory",
+    "bounded_memory",
 ]
 
 

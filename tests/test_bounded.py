@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from callpyback.observers.bounded import RecentKeys
+from callpyback.observers.parts.bounded import RecentKeys
 from watching import run_python
 
 
@@ -75,8 +75,8 @@ def test_a_finalizer_may_come_here_again():
 def test_a_forked_child_is_not_held_up_by_a_lock_of_its_parent():
     source = """
         import os, signal, threading
-        from callpyback.observers.bounded import RecentKeys
-        from callpyback.observers.folding import Folding
+        from callpyback.observers.parts.bounded import RecentKeys
+        from callpyback.observers.parts.folding import Folding
         keys, folding, held, over = RecentKeys(5), Folding(), threading.Event(), threading.Event()
         def hold():
             with keys.lock, folding:

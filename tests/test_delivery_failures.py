@@ -10,7 +10,9 @@ import threading
 
 import pytest
 
+from callpyback import BaseObserver, BatchingObserver
 from callpyback.core.telling import TELLING
+from callpyback.delivery.partial import PartlyFailed
 from delivering import LIMIT, Closable, Kept, background, counted, lines, no_more_threads, offered, worker_of
 
 __all__ = ["background", "lines"]  # fixtures
@@ -88,3 +90,24 @@ def test_a_thread_that_is_killed_goes_on_or_is_replaced(background):
     observer.update("last")
     assert observer.flush(LIMIT)
     assert [*range(10), "last"] == sink.seen
+
+
+class Picky(BaseObserver):
+    """Takes batches, and fails for so many of each."""
+
+    def __init__(self, failed):
+        super().__init__()
+        self.failed = failed
+
+    def update_batch(self, contexts):
+        raise PartlyFailed(self.failed, "odd ones")
+
+
+@pytest.mark.parametrize(("failed", "counted_as"), [(1, 1), (3, 3), (4, 4), (0, 0), (9, 4), (-1, 0)])
+def test_a_batch_that_failed_in_part_counts_in_part(failed, counted_as, lines):
+    observer = BatchingObserver(Picky(failed), batch_size=4)
+    offered(observer, 1, 2, 3, 4)
+    assert observer.flush(LIMIT)
+    assert observer.ledger == counted(offered=4, delivered=4 - counted_as, failed=counted_as)
+    assert lines.next().endswith("failed at background delivery: PartlyFailed: odd ones")
+    assert observer.shutdown(LIMIT)

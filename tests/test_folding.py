@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from callpyback.observers.folding import Folding
+from callpyback.observers.parts.folding import Folding
 
 
 class Sum:

@@ -28,6 +28,8 @@ class Locked:
 def only_what_the_test_registers(monkeypatch):
     monkeypatch.setattr(forks, "_registered", {})
     monkeypatch.setattr(forks, "failed_resets", 0)
+    monkeypatch.setattr(forks, "_preparing", {})
+    monkeypatch.setattr(forks, "failed_preparations", 0)
 
 
 def in_child(answer) -> str:
@@ -104,3 +106,78 @@ def test_an_object_is_held_weakly_and_its_entry_goes_with_it():
 def test_what_cannot_be_held_weakly_is_refused_at_once():
     with pytest.raises(TypeError):
         forks.reset_after_fork(1)
+
+
+class Connected:
+    """Has something open that no child is to inherit."""
+
+    def __init__(self):
+        self.lock, self.is_open = threading.Lock(), True
+        self.told = []
+
+    def before_fork(self):
+        assert self.lock.acquire(timeout=10)
+        self.is_open = False
+        self.told.append("before")
+        return self.go_on
+
+    def go_on(self):
+        self.told.append("after")
+        self.lock.release()
+
+
+def test_what_is_open_is_closed_before_the_fork_and_only_the_parent_goes_on():
+    target = Connected()
+    forks.before_fork(target)
+    assert in_child(lambda: (target.is_open, target.lock.locked(), target.told)) == "(False, True, ['before'])"
+    assert target.told == ["before", "after"]
+    assert not target.lock.locked()
+
+
+def test_whoever_has_nothing_to_go_on_with_is_asked_all_the_same():
+    asked = []
+    target = Connected()
+    target.prepare = lambda: asked.append(1)
+    forks.before_fork(target, "prepare")
+    in_child(lambda: None)
+    assert asked == [1]
+
+
+def test_a_preparation_that_raises_is_counted_and_keeps_nobody_from_theirs():
+    first, failing, last = Connected(), Connected(), Connected()
+
+    def fail():
+        raise SystemExit
+
+    failing.before_fork = fail
+    last.go_on = fail
+    for target in (first, failing, last):
+        forks.before_fork(target)
+    assert in_child(lambda: forks.failed_preparations) == "1"
+    assert forks.failed_preparations == 2
+    assert first.told == ["before", "after"]
+
+
+def test_a_target_of_preparations_is_held_weakly():
+    target = Connected()
+    forks.before_fork(target)
+    gone = weakref.ref(target)
+    del target
+    gc.collect()
+    assert gone() is None
+    assert forks._preparing == {}
+
+
+def test_threads_that_fork_at_once_each_release_what_they_prepared():
+    target = Connected()
+    forks.before_fork(target)
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(in_child(lambda: target.is_open))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert answers == ["False"] * 4
+    assert target.told == ["before", "after"] * 4
+    assert not target.lock.locked()
+    assert forks._releases == {}

@@ -169,7 +169,7 @@ def test_an_observer_that_can_hear_nothing_of_a_function_costs_it_nothing(kind, 
     codes = []
     for function in (bare, filtered):
         kind.call(function)
-        assert handle(function)._cell.cell_contents is EMPTY
+        assert handle(function).current_plan() is EMPTY
         codes.append(handle(function).wrapper.__code__)
     assert codes[0].co_code == codes[1].co_code
 
@@ -179,7 +179,7 @@ def test_observers_that_hear_nothing_are_left_out_of_the_code_for_those_that_do(
     crowd = kind.make(lambda: 1, CallPyBack([*(Witness(match="nobody", name=f"{n}") for n in range(20)), Witness()]))
     for function in (alone, crowd):
         kind.call(function)
-    assert handle(alone)._cell.cell_contents.shape == handle(crowd)._cell.cell_contents.shape
+    assert handle(alone).current_plan().shape == handle(crowd).current_plan().shape
 
 
 # @want
@@ -434,7 +434,7 @@ def test_a_function_in_the_class_is_a_predicate_or_refused_at_registration(kind,
         picky = Picky()
         told = watched(picky, kind, fails)
     except ConfigurationError as error:
-        assert made is is_failed  # noqa: PT017 - which of the two is documented with the class
+        assert made is is_failed
         assert "staticmethod" in str(error)
     else:
         assert told == ["POST_FAILURE", "COMPLETED"]
@@ -672,7 +672,7 @@ def test_a_bound_observer_stays_bound_under_filters_that_are_decided_at_once(kin
     function = kind.make(lambda: "value", CallPyBack([bound]))
     kind.call(function)
     assert (bound.begun, len(bound.ends)) == (0, 1)
-    assert not handle(function)._cell.cell_contents.shows_contexts
+    assert not handle(function).current_plan().shows_contexts
 
 
 def test_a_bound_observer_with_a_predicate_is_told_the_end_if_it_was_told_the_beginning(kind):
@@ -753,7 +753,7 @@ def test_a_rate_limit_for_some_functions_and_some_calls():
 
     assert [pay(True) for _ in range(3)] == ["paid"] * 3
     assert [look() for _ in range(3)] == ["seen"] * 3
-    assert handle(look)._cell.cell_contents is EMPTY
+    assert handle(look).current_plan() is EMPTY
     assert pay(False) == "paid"
     with pytest.raises(Exception, match="limit"):
         pay(False)

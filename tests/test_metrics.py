@@ -29,8 +29,8 @@ from callpyback import (
     MetricsObserver,
     Outcome,
 )
-from callpyback.observers import metrics as module
-from callpyback.observers import series as series_module
+from callpyback.observers.parts import by_function
+from callpyback.observers.parts import series as series_module
 
 COUNTS = ("successes", "failures", "handled", "vetoed", "supplied", "cancelled", "abandoned", "aborted")
 
@@ -264,7 +264,7 @@ def test_functions_beyond_the_limit_share_one_series_and_totals_stay_right():
     succeed(ending(metrics, "f1"), 0.1)
     answer = metrics.get_metrics()
     calls = {name: numbers["calls"] for name, numbers in answer["function_stats"].items()}
-    assert calls == {"f0": 1, "f1": 2, "f2": 1, module.OVERFLOW: 9997}
+    assert calls == {"f0": 1, "f1": 2, "f2": 1, by_function.OVERFLOW: 9997}
     assert answer["total_calls"] == 10_001
 
 
@@ -277,7 +277,7 @@ def test_samples_are_folded_on_the_way_so_nothing_grows():
     for _ in range(5000):
         begin()
         fail(end, ValueError())
-    (series,) = metrics._series.values()
+    (series,) = metrics._series
     assert len(series.fresh) < 4096
     assert len(series.others) < 1024
     assert len(series.started) < 4096
@@ -543,7 +543,7 @@ def test_merging_never_exceeds_the_limit_of_series():
         succeed(ending(two, name), 0.1)
     one.merge(two)
     calls = {name: numbers["calls"] for name, numbers in one.get_metrics()["function_stats"].items()}
-    assert calls == {"f": 2, module.OVERFLOW: 2}
+    assert calls == {"f": 2, by_function.OVERFLOW: 2}
 
 
 def test_a_quantile_by_name():

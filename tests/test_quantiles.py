@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callpyback import ConfigurationError
-from callpyback.observers.quantiles import QuantileSketch
+from callpyback.observers.parts.quantiles import QuantileSketch
 
 durations = st.floats(1e-9, 1e6)
 samples = st.lists(durations, min_size=1, max_size=60)

@@ -29,8 +29,8 @@ from callpyback import (
 from callpyback.events.bus import EventBus
 from callpyback.events.event import Event
 from callpyback.observers.deduplicate import DeduplicateObserver
+from callpyback.observers.parts.relay import RelayObserver
 from callpyback.observers.profiling import ProfilingObserver
-from callpyback.observers.relay import RelayObserver
 from callpyback.observers.sampling import SamplingObserver
 from callpyback.testing import build_context
 from kinds import KINDS, Witness

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from callpyback.observers.tally import Tally
+from callpyback.observers.parts.tally import Tally
 
 
 def test_it_counts_what_many_threads_count():

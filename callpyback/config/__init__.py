@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from callpyback.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from callpyback.config.loading import create_observer, describe_observers, load_observers
@@ -23,23 +24,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "create_observer": "loading",
-    "describe_observers": "loading",
-    "load_observers": "loading",
-    "register_observer_type": "registry",
-    "registered_observer_types": "registry",
-    "unregister_observer_type": "registry",
+    "create_observer": ".loading",
+    "describe_observers": ".loading",
+    "load_observers": ".loading",
+    "register_observer_type": ".registry",
+    "registered_observer_types": ".registry",
+    "unregister_observer_type": ".registry",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -138,7 +138,7 @@ def judge(call: Call, listener: Listener, error: BaseException) -> None:
         error, is_of_one_call = error.error, True
     is_users = call.raised is not None and call.raised.error is error  # it is on its way to the caller anyway
     is_awaited = listener.is_async or listener.admit is not None
-    if not is_users and (isinstance(error, KeyboardInterrupt) or (is_awaited and is_own_cancellation(error))):
+    if not is_users and belongs_to_program(error, is_awaited=is_awaited):
         call.interrupt = error
     elif not (deciding and _is_decision(call, listener, error)):
         _count_failure(call, listener.registration, error, is_of_one_call=is_of_one_call)
@@ -199,6 +199,18 @@ def _insist(call: Call, registration: Registration, error: BaseException) -> Non
         call.veto(error, registration.name)
     elif call.problem is None:
         call.problem = error
+
+
+def belongs_to_program(error: BaseException, *, is_awaited: bool = True) -> bool:
+    """Return whether what came out of whoever was told of something is not his: Ctrl-C, or the end of the task.
+
+    Everything else is his failure, SystemExit included, whether he was told of a call or of an event.
+
+    Args:
+        error: What came out.
+        is_awaited: Whether he may have been awaited, so that a cancellation of the task may come out of him.
+    """
+    return isinstance(error, KeyboardInterrupt) or (is_awaited and is_own_cancellation(error))
 
 
 def is_own_cancellation(error: BaseException) -> bool:

@@ -28,12 +28,15 @@ class FunctionKind(enum.StrEnum):
 def kind_of(function: Callable[..., Any]) -> FunctionKind:
     """Return the kind of any callable, of its `__call__` for an instance of a callable class."""
     for candidate in (function, getattr(type(function), "__call__", None)):  # noqa: B004 - the method is wanted
-        if inspect.isasyncgenfunction(candidate):
-            return FunctionKind.ASYNC_GENERATOR
-        if inspect.isgeneratorfunction(candidate):
-            return FunctionKind.GENERATOR
-        if inspect.iscoroutinefunction(candidate):
-            return FunctionKind.COROUTINE
+        try:
+            if inspect.isasyncgenfunction(candidate):
+                return FunctionKind.ASYNC_GENERATOR
+            if inspect.isgeneratorfunction(candidate):
+                return FunctionKind.GENERATOR
+            if inspect.iscoroutinefunction(candidate):
+                return FunctionKind.COROUTINE
+        except TypeError:  # what passes for a function and has no code of one, such as Mock(spec=some_function)
+            continue
     return FunctionKind.FUNCTION
 
 

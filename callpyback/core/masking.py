@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any, Final
 
 from callpyback.core.configuration import looking_at, refuse
 from callpyback.core.safe_repr import MAX_LENGTH, one_line, safe_repr, safe_text, type_name
 from callpyback.core.secret_names import is_secret_name, words_of
+from callpyback.core.secret_texts import MASK, masked_text
 from callpyback.core.time_sources import SYSTEM
 
-MASK: Final = "***REDACTED***"
-"""Stands for a secret, whatever its length."""
+__all__ = ["MASK", "MASKING", "Masking"]
 
 _MAX_TEXT: Final = 10_000  # what is longer is cut first: nothing of it would be shown
 _MAX_ARGUMENTS: Final = 50
@@ -27,29 +26,6 @@ _SLOW_SECONDS: Final = 0.1  # together for the reprs of one value; then the user
 _MAX_INT: Final = 2**63
 _KNOWN_NAMES: Final = 1000
 _LEAST_SECRET: Final = 4  # a shorter one would be found in every other word
-
-# Each starts at the beginning of a run of its own characters alone, so that none takes more than linear time.
-_USERINFO: Final = re.compile(r"://[^\s/?#'\"<>]{1,500}@")
-_SCHEME: Final = re.compile(r"(?<![\w-])(bearer|basic|digest|negotiate)(\s{1,5})([\w.~+/=-]++)", re.IGNORECASE)
-_CREDENTIAL: Final = re.compile(
-    r"(?<![\w-])(?:eyJ[\w-]{8,}+\.[\w-]++(?:\.[\w-]*+)?"  # a JSON Web Token
-    r"|AKIA[0-9A-Z]{16}(?!\w)|(?:sk|pk|rk|gh[opsu]|xox[abps])[-_][\w-]{16,}+)"
-)
-_PRIVATE_KEY: Final = re.compile(r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^-]*+(?:-----END [A-Z ]{0,30}-----)?")
-_NAME: Final = re.compile(r"(?<![\w-])([\w-]++)(?:\\?[\"'])?\s{0,3}+([=:])\s{0,3}+")
-_HINT: Final = re.compile(
-    r"[=:]|eyJ|AKIA|[srp]k[-_]|gh[opsu][-_]|xox|PRIVATE|(?:bearer|basic|digest|negotiate)\s", re.IGNORECASE
-)
-"""In a text that has none of these there is nothing to hide."""
-
-_QUOTED: Final = re.compile(r"\\?([\"'])(?:(?!\1|\\).|\\.)*+\1?", re.DOTALL)
-_RUN: Final = re.compile(r"[^\s,;&()\[\]{}\"'<>\\]*+")
-_REST: Final = re.compile(r"[^\r\n\"']*+")
-_BRACKET: Final = re.compile(r"[\[({]|[\])}]|[\"']|[^\[\](){}\"']++")
-_REST_OF_LINE: Final = frozenset({"authorization", "cookie"})
-_NO_CREDENTIALS: Final = frozenset(
-    {"auth", "authentication", "authorization", "error", "header", "is", "realm", "scheme", "token", "tokens", "was"}
-)
 
 
 class Masking:
@@ -132,11 +108,7 @@ class Masking:
         text = text[:_MAX_TEXT]
         for secret in secrets:
             text = text.replace(secret, MASK)
-        if text.isalpha() or _HINT.search(text) is None:
-            return text
-        text = _PRIVATE_KEY.sub(MASK, _USERINFO.sub(f"://{MASK}@", text))
-        text = _CREDENTIAL.sub(MASK, _SCHEME.sub(_without_credentials, text))
-        return "".join(self._pieces(text))
+        return masked_text(text, self.is_secret)
 
     def exception(self, error: BaseException, arguments: Mapping[str, Any] | None = None) -> str:
         """Return `TypeName: message` in one line, secrets hidden.
@@ -152,20 +124,6 @@ class Masking:
             return one_line(self.text(safe_text(error, 2 * MAX_LENGTH), copy.secrets), 2 * MAX_LENGTH)
         except Exception:  # noqa: BLE001 - rather nothing than a secret
             return MASK
-
-    def _pieces(self, text: str) -> Iterator[str]:
-        """Go through a text from one secret name to the next."""
-        shown = 0
-        at = 0
-        while (named := _NAME.search(text, at)) is not None:
-            at = named.end()
-            name = named[1]
-            if not self.is_secret(name) or (named[2] == ":" and name.lower() in ("key", "keys")):
-                continue
-            yield text[shown:at]
-            at = shown = _end_of_value(text, at, words_of(name))
-            yield MASK
-        yield text[shown:]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Masking, (self.keys,)
@@ -274,47 +232,6 @@ def _is_plain(value: Any) -> bool:
     if type(value) is int:
         return -_MAX_INT < value < _MAX_INT
     return value is None or type(value) is bool or (type(value) is float and math.isfinite(value))
-
-
-def _without_credentials(match: re.Match[str]) -> str:
-    scheme, space, given = match.groups()
-    is_bearer = scheme.lower() == "bearer"
-    has_form = given != given.lower() or any(character in "0123456789=+/" for character in given)
-    if given.lower() in _NO_CREDENTIALS or not (is_bearer or (has_form and len(given) >= 2 * _LEAST_SECRET)):
-        return match[0]
-    return f"{scheme}{space}{MASK}"
-
-
-def _end_of_value(text: str, at: int, name: tuple[str, ...]) -> int:
-    """Return where the value ends that begins here: a quoted text, what stands in brackets, or a run of characters."""
-    start = at
-    if not _REST_OF_LINE.isdisjoint(name) and text[at : at + 1] not in ("'", '"', "\\", "[", "{", "("):
-        rest: Any = _REST.match(text, at)
-        return rest.end()  # type: ignore[no-any-return]
-    while True:
-        before = at
-        run: Any = _RUN.match(text, at)
-        at = run.end()
-        if (quoted := _QUOTED.match(text, at)) is not None:
-            at = quoted.end()
-        elif text[at : at + 1] in ("(", "[", "{"):
-            at = _end_of_bracket(text, at)
-        elif at == before or text[at : at + 1] != "\\":
-            return max(at, start)
-        else:
-            at += 1
-
-
-def _end_of_bracket(text: str, at: int) -> int:
-    depth = 0
-    while at < len(text):
-        quoted = _QUOTED.match(text, at) if text[at] in "\"'" else None
-        part: Any = quoted or _BRACKET.match(text, at)
-        depth += (part[0] in "[({") - (part[0] in "])}")
-        at = part.end()
-        if depth <= 0:
-            break
-    return at
 
 
 def _checked_keys(keys: Any, parameter: str = "keys") -> tuple[str, ...]:

@@ -12,9 +12,9 @@ from callpyback.core.tracking import TRACKING
 if TYPE_CHECKING:
     from callpyback.core.deadlines import Deadline
     from callpyback.core.functions import Target
+    from callpyback.core.health import Patient
     from callpyback.core.listener import Listener
     from callpyback.core.policy import ErrorPolicy
-    from callpyback.core.registration import Registration
     from callpyback.core.time_sources import Sleeper
 
 Clock = Callable[[], float]
@@ -38,7 +38,7 @@ class Plan:
         clocks: tuple[Clock, Clock],
         system_time: bool,
         binding: Any,
-        ailing: set[Registration],
+        ailing: set[Patient],
         deadline: Deadline | None = None,
         sleeper: Sleeper | None = None,
     ) -> None:

@@ -10,6 +10,7 @@ from callpyback.core.call import Call, Noticed
 from callpyback.core.dispatch import told
 from callpyback.core.drivers import run
 from callpyback.core.notices import ProgressNotice
+from callpyback.core.reporting import report
 from callpyback.core.state_machine import ExecutionState, Notice
 from callpyback.core.telling import TELLING, is_inside_observer
 
@@ -68,13 +69,23 @@ def announce(call: Call, done: Any, total: Any) -> None:
     """
     if TELLING and is_inside_observer():
         return
-    progress: Any = Progress(call, ProgressNotice(done, total))
-    run(told(progress, Notice.PROGRESS))
-    if progress.interrupt is not None:
+    interrupt: BaseException | None = None
+    try:
+        interrupt = _interrupt_of(Progress(call, ProgressNotice(done, total)))
+    except Exception as fault:  # noqa: BLE001 - our own fault must not become the body's
+        report(fault)
+    if interrupt is not None:
         try:
-            raise progress.interrupt
+            raise interrupt
         finally:
-            del progress
+            del interrupt
+
+
+def _interrupt_of(progress: Any) -> BaseException | None:
+    """Tell of it, and return what interrupted an observer."""
+    run(told(progress, Notice.PROGRESS))
+    interrupt: BaseException | None = progress.interrupt
+    return interrupt
 
 
 def iterator_of(iterable: Any) -> Any:

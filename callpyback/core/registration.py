@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.functions import FunctionKind, kind_of
-from callpyback.core.health import Condition, ObserverHealth, Ward
+from callpyback.core.health import Patient, Ward
 from callpyback.core.observer_checks import (
     callback_of,
     check_observer,
@@ -34,36 +34,30 @@ _WORDS: Final = ("when", "match", "wants", "is_interested")
 """What an observer may have to say about what it wants to hear of."""
 
 
-class Registration:
+class Registration(Patient):
     """An observer with what was asked for it at registration. Compared by identity."""
 
     __slots__ = (
         "__weakref__",
         "_observer",
         "_reference",
-        "_ward",
         "_weak_observer",
-        "active",
         "awaited",
         "bind",
         "bind_guard",
         "callback",
         "chooses_states",
-        "condition",
-        "critical",
         "delivers_later",
         "delivery",
         "guard",
         "interest",
         "is_leaf",
-        "name",
         "notices",
         "order",
         "priority",
         "profiles_observers",
         "required_by",
         "requires",
-        "retired",
         "states",
         "update",
     )
@@ -87,14 +81,11 @@ class Registration:
             is_configured: Whether the observer was checked and configured at another registration.
         """
         observer = asked.observer
-        self._ward = ward
+        super().__init__(ward)
         self.order = next(_order)
-        self.condition = Condition()
         self._observer: Any = None
         self._weak_observer: weakref.ref[Any] | None = None
         self._reference: weakref.ref[Any] | None = None
-        self.active = True
-        self.retired = False
         try:
             if handler is None:
                 check_observer(observer)
@@ -224,23 +215,13 @@ class Registration:
         return self.observer if self.delivery is None else self.delivery
 
     @property
-    def clock(self) -> Callable[[], float]:
-        """The decorator's monotonic clock."""
-        return self._ward.clock
-
-    @property
     def sort_key(self) -> tuple[float, int]:
         """Highest priority first; equal priorities in the order of registration."""
         return (-self.priority, self.order)
 
-    @property
-    def health(self) -> ObserverHealth:
-        """The counters, as they are now."""
-        state = self.condition
-        return ObserverHealth(self.name, state.failures, state.in_a_row, state.paused, state.skipped, state.last_error)
-
     def __getstate__(self) -> tuple[None, dict[str, Any]]:
-        state = {name: getattr(self, name) for name in self.__slots__ if name != "__weakref__"}
+        slots = (*Patient.__slots__, *self.__slots__)
+        state = {name: getattr(self, name) for name in slots if name != "__weakref__"}
         if self._weak_observer is not None:
             # Nothing holds the observer in a copy, so there it is gone.
             lost = ("_weak_observer", "_reference", "update", "callback", "bind", "bind_guard", "interest")
@@ -251,41 +232,6 @@ class Registration:
     def renumber(self) -> None:
         """Take a place behind all registrations of this process: the number came out of another one."""
         self.order = next(_order)
-
-    def count_failure(self, error: BaseException, where: str, *, again: bool) -> None:
-        """Count and log a failure; pause the observer when it fails too often.
-
-        Args:
-            error: What it raised.
-            where: The function and state, for the log.
-            again: Whether it does not add to the calls in a row: it has already failed in this call, or for a reason
-                that belongs to this call alone.
-        """
-        condition, ward, now = self.condition, self._ward, self._ward.clock()
-        condition.count(error, again=again)
-        if not self.retired:
-            ward.ailing.add(self)
-            if condition.in_a_row >= ward.limit and not self.critical:
-                self.active = False
-                condition.pause(now, self.name)
-        condition.report(now, self.name, where)
-
-    def may_retry(self) -> bool:
-        """Return whether this call is the one that tries the paused observer again."""
-        return self.condition.may_retry(self._ward.clock())
-
-    def recover(self) -> None:
-        """Forget the failures in a row, and be told again if paused."""
-        self._ward.ailing.discard(self)
-        self.condition.in_a_row = 0
-        self.condition.paused = False
-        self.active = not self.retired
-
-    def retire(self) -> None:
-        """Be told nothing any more, in calls under way too."""
-        self.retired = True
-        self.active = self.condition.paused = False
-        self._ward.ailing.discard(self)
 
     def lose(self) -> None:
         """Retire because the observer, weakly held, is gone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from callpyback.core.safe_repr import safe_repr
 
@@ -24,6 +24,10 @@ class Namespace:
 
     def __init__(self, name: str) -> None:
         self.__name = name
+
+    if TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: Any) -> None: ...
 
     def __getattr__(self, name: str) -> Any:
         there = ", ".join(sorted(vars(self))) or "nothing"

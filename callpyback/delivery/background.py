@@ -15,7 +15,7 @@ from callpyback.delivery.sink import Sink
 from callpyback.delivery.worker import Pace
 from callpyback.errors import nearest
 from callpyback.observers.base import BaseObserver
-from callpyback.observers.relay import what_it_says
+from callpyback.observers.parts.relay import what_it_says
 
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext

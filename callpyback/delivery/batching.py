@@ -20,8 +20,8 @@ class BatchingObserver(BackgroundObserver):
     A batch is a list of at most `batch_size` contexts, in the order of the calls. It goes to `update_batch(contexts)`
     of an observer that has one, or to a function called with the list; either may be async. An observer without
     `update_batch` is told each context of the batch by its `update`. A batch whose receiver raises counts as failed,
-    all of it, unless it says by `PartlyFailed` (in `callpyback.delivery.partial`) for how many it failed; with `update`,
-    only the context at which it raised.
+    all of it, unless it says by `callpyback.delivery.partial.PartlyFailed` for how many it failed; with `update`, only
+    the context at which it raised.
 
     A batch is handed over when it is full, when `flush_interval` has passed since its first context came (later only if
     the receiver is still at work), and by `flush()`, `shutdown()` and the end of the program. The interval is kept by

@@ -39,13 +39,13 @@ class EventBus(Emitter):
     """Tells events to handlers: those that others require first, then higher priorities, then in order of registration.
 
     A handler is a function that takes an event, `handler(event)` or `handler(bus, event)`, or an observer with
-    `on_event(event)` or `update(event)`. It may return events, one or several, which are processed after the event
+    `on_event(event)` or `update(event)`. It may return other events, one or several, which are processed after the one
     that it handles, in the order they were returned. It may raise `StopProcessing`: without a value nobody else is
     told of this event; with one (None included) all processing ends, and `process` returns the value. Whatever else it
     raises is logged at most once a minute, counted, and changes nothing for the emitter and the other handlers; after
-    `max_observer_failures` failures in a row a handler is paused for 30 seconds, then tried once. What ends a program
-    passes: KeyboardInterrupt, SystemExit, the cancellation of the task itself. `critical` observers are never paused,
-    and the first exception of one reaches the emitter once everyone has been told of the event.
+    `max_observer_failures` failures in a row a handler is paused for 30 seconds, then tried once. Ctrl-C and the
+    cancellation of the task itself pass. `critical` observers are never paused, and the first exception of one reaches
+    the emitter once everyone has been told of the event.
 
     Handlers run in the emitting thread, or task. They belong to the program: calls that they make of decorated
     functions are observed. Who is told is settled when an event is processed; a handler that is removed meanwhile is
@@ -325,10 +325,8 @@ class EventBus(Emitter):
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._family.is_registered:
-            from callpyback.events.registry import get_event_bus  # noqa: PLC0415 - which imports this module
-
-            return get_event_bus, (self.name,)
+        if self._family.find is not None:
+            return self._family.find, (self.name,)
         given = [known.given for known in self._channel.listeners if known.given is not None]
         family = self._family
         return _restored, (type(self), self._options, family.name, family.above, {"bubbles": family.bubbles}), given
@@ -342,7 +340,7 @@ class EventBus(Emitter):
 
 
 def _restored(
-    cls: type[EventBus], options: dict[str, Any], name: str | None, above: EventBus | None, place: dict[str, bool]
+    cls: type[EventBus], options: dict[str, Any], name: str | None, above: EventBus | None, place: dict[str, Any]
 ) -> EventBus:
     bus = cls(name, **options)
     bus._join(Family(name, above, **place))

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from callpyback.core.configuration import checked_switch, looking_at, refuse
 from callpyback.core.functions import FunctionKind, kind_of
+from callpyback.core.health import Ward
 from callpyback.core.observer_checks import checked_priority
 from callpyback.core.safe_repr import safe_repr
 from callpyback.errors import ConfigurationError, nearest
@@ -22,15 +23,22 @@ Told = tuple[Connection, ...]
 class Connections:
     """The connections of one hook. Every change is one step of a dictionary, so that no lock is needed.
 
+    Args:
+        clock: Measures pauses, in seconds.
+        limit: After so many failures in a row a callback is paused.
+
     Attributes:
         by_key: All of them, by what tells callbacks apart.
         snapshot: What an emission goes through: empty, or the connections in order. Each change puts a new list here,
             so that an order worked out from what was there before the change goes with the old one.
     """
 
-    __slots__ = ("_by_name", "_numbers", "_pauses", "by_key", "snapshot")
+    __slots__ = ("_by_name", "_clock", "_limit", "_numbers", "_pauses", "_ward", "by_key", "snapshot")
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float], limit: int) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._ward: Ward | None = None
         self.by_key: dict[Key, Connection] = {}
         self._by_name: dict[str, Connection] = {}
         self._numbers: dict[str, int] = {}
@@ -62,8 +70,11 @@ class Connections:
         with looking_at("callback", callback):
             _check_callback(callback)
             check_name(name, "the callback's own name")
+            if self._ward is None:  # most hooks of instances have nothing connected
+                self._ward = Ward(self._clock, self._limit)
+            ward = self._ward
             connection = Connection(
-                callback, name_of(callback) if name is None else name, checked_priority(priority, callback)
+                callback, name_of(callback) if name is None else name, checked_priority(priority, callback), ward
             )
             if checked_switch("weak", weak):
                 connection.weaken(self.forget)

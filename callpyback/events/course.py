@@ -8,7 +8,7 @@ from inspect import iscoroutine
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from callpyback.core.dispatch import is_cancellation, is_own_cancellation
+from callpyback.core.dispatch import belongs_to_program
 from callpyback.core.safe_repr import safe_repr, type_name
 from callpyback.errors import NO_VALUE, EndlessEvents, StopProcessing
 from callpyback.events.connection import NotAwaitedError
@@ -51,9 +51,9 @@ class Course:
                 self._pending.clear()
             return True
         if isinstance(error, NotAwaitedError):
-            self._pass_over(registration, error, f"{safe_repr(event.name)} on {where}")
+            registration.pass_over(error, f"{safe_repr(event.name)} on {where}")
         else:
-            if not isinstance(error, Exception) and (not is_cancellation(error) or is_own_cancellation(error)):
+            if belongs_to_program(error):
                 raise error
             if isinstance(error, RecursionError) and is_inside_an_emission():
                 raise error
@@ -64,15 +64,10 @@ class Course:
             self._problem = error
         return False
 
-    @staticmethod
-    def _pass_over(registration: Registration, error: NotAwaitedError, where: str) -> None:
-        condition = registration.condition
-        condition.skipped += 1
-        condition.last_error = str(error)
-        condition.report(registration.clock(), registration.name, where)
-
-    def take(self, returned: Any) -> None:
+    def take(self, returned: Any, event: Event) -> None:
         """Put what a handler returned behind the events that wait already; what is no event is dropped.
+
+        So is the event that it handled, which is over then: `other_bus.emit` returns it, and may be a handler.
 
         Raises:
             NotAwaitedError: A coroutine, which nobody here awaits.
@@ -81,7 +76,7 @@ class Course:
             Exception: Going through them raised it.
         """
         if isinstance(returned, Event):
-            self._add([returned])
+            self._add([returned] if returned is not event else [])
         elif iscoroutine(returned):
             returned.close()
             raise NotAwaitedError("it returned a coroutine, and emit() can't await it: use `await bus.aemit(...)`")
@@ -92,7 +87,7 @@ class Course:
         if self._value is not NO_VALUE:
             return
         for event in events:
-            if not isinstance(event, Event):
+            if not (isinstance(event, Event) and isinstance(event.name, str)):
                 message = f"returned {safe_repr(event)} ({type_name(event)}) among events: expected nothing but events"
                 raise TypeError(message)
         self._returned += len(events)
@@ -108,10 +103,15 @@ class Course:
     async def collected(self, returned: AsyncIterable[Any]) -> list[Any]:
         """Return the items that an async handler yields, one more than may be at most."""
         items: list[Any] = []
-        async for item in returned:
-            items.append(item)
-            if len(items) > self._limit:
-                break
+        try:
+            async for item in returned:
+                items.append(item)
+                if len(items) > self._limit:
+                    break
+        finally:
+            close = getattr(returned, "aclose", None)
+            if close is not None:
+                await close()
         return items
 
     def following(self) -> Event | None:

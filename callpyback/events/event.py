@@ -99,7 +99,7 @@ class Event:
         fields: More data, by name.
 
     Raises:
-        ConfigurationError: There is no name, or the data is no mapping.
+        ConfigurationError: There is no name, the data is no mapping, or the timestamp no number.
 
     Example:
         >>> paid = Event("order.paid", order_id=7)
@@ -178,7 +178,7 @@ class Event:
         if uuid is not None:
             self.uuid = uuid
         if timestamp is not None:
-            self.timestamp = timestamp
+            self.timestamp = _checked_timestamp(timestamp)
 
     def __getstate__(self) -> dict[str, Any]:
         # Made before the copy is, so that both have the same.
@@ -195,6 +195,12 @@ def _checked_name(name: Any) -> str:
     if not (isinstance(name, str) and name):
         refuse("name", name, 'a text, such as Event("order.paid"), or a subclass that says `name = "order.paid"`')
     return name
+
+
+def _checked_timestamp(timestamp: Any) -> float:
+    if isinstance(timestamp, bool) or not isinstance(timestamp, int | float):
+        refuse("timestamp", timestamp, "seconds since the epoch, as time.time() gives them")
+    return timestamp
 
 
 def _checked_data(data: Any) -> Mapping[str, Any]:

@@ -22,7 +22,7 @@ class Family:
         name: Of the bus, among those beside it.
         above: The bus above.
         bubbles: Whether events come up to the bus above.
-        is_registered: Whether `get_event_bus` finds the bus, so that a pickle need not hold more than its name.
+        find: What finds the bus by its full name anywhere in the process, so that a pickle need hold no more than that.
     """
 
     def __init__(
@@ -31,12 +31,12 @@ class Family:
         above: EventBus | None = None,
         *,
         bubbles: bool = True,
-        is_registered: bool = False,
+        find: Callable[[str], EventBus] | None = None,
     ) -> None:
         self.name = name
         self.above = above
         self.bubbles = bubbles
-        self.is_registered = is_registered
+        self.find = find
         self._children: dict[str, EventBus] = {}
         self.reset_after_fork()
         reset_after_fork(self)
@@ -78,7 +78,7 @@ class Family:
         with self._lock:
             known = self._children.get(first)
             if known is None:
-                place = Family(first, bus, bubbles=bubbles or bool(rest), is_registered=self.is_registered)
+                place = Family(first, bus, bubbles=bubbles or bool(rest), find=self.find)
                 known = self._children[first] = make(place, {} if rest else options)
             elif not rest and (options or known._family.bubbles > bubbles):  # noqa: SLF001 - its place is ours too
                 expected = f"no options: there is a bus {known.name!r} already; give them where it is first asked for"

@@ -39,7 +39,8 @@ def handler_of(observer: Any) -> Callable[..., Any]:
     if callable(update) and hasattr(observer, "priority") and not getattr(update, "says_nothing", False):
         return update  # type: ignore[no-any-return]
     if not callable(observer):
-        refuse("handler", observer, "a function that takes an event, or an object with on_event(event)")
+        hint = "; a name goes with name=, a pattern with match=" if isinstance(observer, str) else ""
+        refuse("handler", observer, f"a function that takes an event, or an object with on_event(event){hint}")
     return observer  # type: ignore[no-any-return]
 
 

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Self, TypeVar, overload
 
 from callpyback.core.configuration import checked_clocks, checked_count, looking_at, refuse
-from callpyback.core.dispatch import is_own_cancellation
+from callpyback.core.dispatch import belongs_to_program
+from callpyback.core.time_sources import SYSTEM
 from callpyback.errors import ConfigurationError
+from callpyback.events.connection import NotAwaitedError
 from callpyback.events.connections import Connections, check_name, merged
 from callpyback.events.emissions import emits, is_inside_an_emission
 from callpyback.events.instance_place import MAKING, InstancePlace
@@ -33,7 +35,7 @@ else:
 Q = ParamSpec("Q")
 T = TypeVar("T")
 
-_NOBODY: Final = Connections()
+_NOBODY: Final = Connections(SYSTEM.monotonic, sys.maxsize)
 """Who hears, on the class, of a hook that belongs to no instance."""
 
 
@@ -117,7 +119,7 @@ class EventHook(Generic[P]):
         self._attribute = ""
         self._of_class = _NOBODY
         self._owner: Callable[[], object] | None = None
-        self._connections = Connections()
+        self._connections = self._nobody()
 
     @classmethod
     def like(cls, function: Callable[Q, object]) -> EventHook[Q]:
@@ -149,13 +151,13 @@ class EventHook(Generic[P]):
         problem: BaseException | None = None
         snapshot = self._connections.snapshot
         for connection in snapshot[0] if snapshot and not self._of_class.by_key else self._told():
-            if connection.active or connection.may_retry(self._clock):
+            if connection.active or (connection.may_retry() and not connection.retired):
                 try:
                     connection.call(*args, **kwargs)
                 except BaseException as error:  # noqa: BLE001 - isolation is the purpose; `_judge` says what passes
                     problem = self._judge(connection, error, problem)
                 else:
-                    if connection.ailing:
+                    if connection.condition.in_a_row:
                         connection.recover()
         if problem is not None:
             try:
@@ -171,18 +173,18 @@ class EventHook(Generic[P]):
         """
         problem: BaseException | None = None
         for connection in self._told():
-            if connection.active or connection.may_retry(self._clock):
+            if connection.active or (connection.may_retry() and not connection.retired):
                 try:
                     answer = connection.acall(*args, **kwargs)
                     if answer is not None and inspect.isawaitable(answer):
                         await answer
                 except BaseException as error:
                     # GeneratorExit: the coroutine that awaits this one is being closed.
-                    if isinstance(error, GeneratorExit) or is_own_cancellation(error):
+                    if isinstance(error, GeneratorExit) or belongs_to_program(error):
                         raise
                     problem = self._judge(connection, error, problem)
                 else:
-                    if connection.ailing:
+                    if connection.condition.in_a_row:
                         connection.recover()
         if problem is not None:
             try:
@@ -201,12 +203,18 @@ class EventHook(Generic[P]):
         self, connection: Connection, error: BaseException, problem: BaseException | None
     ) -> BaseException | None:
         """Count what a callback raised, and return what the emitter is to get in the end."""
-        if isinstance(error, KeyboardInterrupt) or (isinstance(error, RecursionError) and is_inside_an_emission()):
+        if belongs_to_program(error) or (isinstance(error, RecursionError) and is_inside_an_emission()):
             # If callbacks emit without end, going on with the next callback at every depth would never end either.
             raise error
-        limit = sys.maxsize if self._raises else self._limit
-        connection.count_failure(error, f"emit of {self.name}", self._clock(), limit)
+        where = f"emit of {self.name}"
+        if isinstance(error, NotAwaitedError):
+            connection.pass_over(error, where)
+        else:
+            connection.count_failure(error, where, again=False)
         return (problem or error) if self._raises else None
+
+    def _nobody(self) -> Connections:
+        return Connections(self._clock, sys.maxsize if self._raises else self._limit)
 
     @overload
     def connect(
@@ -300,7 +308,7 @@ class EventHook(Generic[P]):
         made._raises, made._limit = self._raises, self._limit
         made._clock, made._time_source = self._clock, self._time_source
         made._of_class, made._owner = _NOBODY, None
-        made._connections = Connections()
+        made._connections = made._nobody()
         return made
 
     def __copy__(self) -> Self:

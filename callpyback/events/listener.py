@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from callpyback.core.configuration import looking_at
+from callpyback.core.configuration import looking_at, refuse
 from callpyback.core.functions import FunctionKind, kind_of
 from callpyback.core.interest import Interest, Want, matches
 from callpyback.core.registration import Registration
@@ -57,6 +57,8 @@ class EventListener:
 
     def __init__(self, asked: Subscription, events: Any, bus: EventBus, ward: Ward, key: Key) -> None:
         observer = asked.observer
+        if asked.states is not None:
+            refuse("states", asked.states, "none: events have no states; choose by `events`, `match` or `when`")
         with looking_at("handler", observer):
             handler = handler_of(observer)
             wants_bus = takes_bus(handler)

@@ -7,8 +7,6 @@ from typing import Any, Final
 from callpyback.events.bus import EventBus
 from callpyback.events.family import Family
 
-_TOP: Final = Family(is_registered=True)
-
 
 def get_event_bus(name: str = "main", **options: Any) -> EventBus:
     """Return the bus of this name: the same one everywhere in this process, made when it is first asked for.
@@ -27,10 +25,14 @@ def get_event_bus(name: str = "main", **options: Any) -> EventBus:
         >>> get_event_bus("shop").child("orders") is get_event_bus("shop.orders")
         True
     """
-    return _TOP.below(None, name, _made, bubbles=True, options=options)
+    return TOP.below(None, name, _made, bubbles=True, options=options)
 
 
 def _made(place: Family, options: Any) -> EventBus:
     bus = EventBus(place.name, **options)
     bus._join(place)  # noqa: SLF001 - the registry is what gives it its place
     return bus
+
+
+TOP: Final = Family(find=get_event_bus)
+"""The place above the buses that have none above them."""

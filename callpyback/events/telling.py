@@ -32,7 +32,7 @@ def tell(lineage: Sequence[Channel], event: Event, course: Course | None) -> Cou
                 returned = call(event)
                 if returned is not None and returned is not UNWANTED:
                     course = course or Course(lineage[0].max_returned_events)
-                    course.take(returned)
+                    course.take(returned, event)
             except BaseException as error:  # noqa: BLE001 - isolation is the purpose; `judge` sorts out what passes
                 course = course or Course(lineage[0].max_returned_events)
                 if course.judge(registration, error, event, channel.where):
@@ -60,7 +60,7 @@ async def atell(lineage: Sequence[Channel], event: Event, course: Course | None)
                         returned = await returned
                     if hasattr(returned, "__aiter__"):
                         returned = await course.collected(returned)
-                    course.take(returned)
+                    course.take(returned, event)
             except GeneratorExit:  # the coroutine that awaits this one is being closed
                 raise
             except BaseException as error:  # noqa: BLE001 - see `tell`

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from callpyback.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from callpyback.guards.base import GuardObserver
@@ -24,24 +25,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CacheObserver": "cache",
-    "CircuitBreakerObserver": "circuit_breaker",
-    "CircuitChange": "circuit_board",
-    "CircuitState": "circuit_board",
-    "ConcurrencyLimitObserver": "concurrency_limit",
-    "GuardObserver": "base",
-    "RateLimitObserver": "rate_limit",
+    "CacheObserver": ".cache",
+    "CircuitBreakerObserver": ".circuit_breaker",
+    "CircuitChange": ".circuit_board",
+    "CircuitState": ".circuit_board",
+    "ConcurrencyLimitObserver": ".concurrency_limit",
+    "GuardObserver": ".base",
+    "RateLimitObserver": ".rate_limit",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

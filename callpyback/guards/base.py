@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 import weakref
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from callpyback.core.configuration import checked_count, looking_at, refuse
-from callpyback.core.functions import FunctionKind, full_name, kind_of, signature_of
+from callpyback.core.configuration import checked_count
+from callpyback.core.functions import full_name
 from callpyback.core.known import named_apart
 from callpyback.core.raised import OfOneCall
 from callpyback.observers.base import BaseObserver
+from callpyback.observers.parts.keys import Key, checked_key, takes_instance
 
 if TYPE_CHECKING:
     from callpyback.core.functions import FunctionSignature
     from callpyback.protocols import Admit, GuardEnd
-
-Key = Callable[..., Hashable]
 
 
 class Guarded(Protocol):
@@ -52,7 +50,7 @@ class GuardObserver(BaseObserver):
         self, *, key: Key | None = None, priority: float = 0, name: str | None = None, critical: bool = False
     ) -> None:
         super().__init__(priority, name, critical=critical)
-        self.key = _checked_key(key)
+        self.key = checked_key(key)
         self._forget_functions()
 
     def _forget_functions(self) -> None:
@@ -141,25 +139,3 @@ def _keyed_with_instance(key: Key, arguments: dict[str, Any], instance: object |
         return weakref.ref(instance)  # the same for the same object: the state does not keep it alive
     except TypeError:
         return found
-
-
-def _checked_key(key: Any) -> Key | None:
-    with looking_at("key", key):
-        if key is None:
-            return None
-        expected = 'a plain function of the arguments, such as key=lambda arguments: arguments["user"]'
-        if not callable(key) or kind_of(key) is not FunctionKind.FUNCTION:
-            refuse("key", key, expected)
-        signature = signature_of(key)
-        try:
-            if signature is not None:
-                signature.bind({}, **({"instance": None} if takes_instance(key) else {}))
-        except TypeError as wrong:
-            refuse("key", key, f"{expected}; called so, it has {wrong}")
-        return key  # type: ignore[no-any-return]
-
-
-def takes_instance(key: Key) -> bool:
-    """Return whether a key wants the `self` or `cls` of a method too."""
-    signature = signature_of(key)
-    return signature is not None and "instance" in signature.parameters and not inspect.isbuiltin(key)

@@ -10,8 +10,9 @@ from callpyback.core.configuration import checked_count, checked_seconds, checke
 from callpyback.core.decorator import handle
 from callpyback.core.functions import FunctionKind, full_name
 from callpyback.errors import ConfigurationError
-from callpyback.guards.base import GuardObserver, Key, takes_instance
+from callpyback.guards.base import GuardObserver
 from callpyback.guards.cached_function import CachedFunction
+from callpyback.observers.parts.keys import Key, takes_instance
 
 if TYPE_CHECKING:
     from callpyback.core.functions import FunctionSignature

@@ -14,7 +14,7 @@ from callpyback.guards.cache_entries import Shelves
 from callpyback.guards.cache_keys import ArgumentKeys, parameters_of
 from callpyback.guards.computation import Computation, can_be_shared
 from callpyback.guards.single_flight import ALONE, LATE, Flight, FlightWait
-from callpyback.observers.tally import Tally
+from callpyback.observers.parts.tally import Tally
 
 if TYPE_CHECKING:
     from callpyback.core.functions import FunctionSignature

@@ -12,7 +12,7 @@ import msgspec
 
 from callpyback.core.reporting import log
 from callpyback.core.safe_repr import safe_repr, safe_text
-from callpyback.observers.tally import Tally
+from callpyback.observers.parts.tally import Tally
 
 
 class CircuitState(enum.StrEnum):

@@ -15,12 +15,13 @@ from callpyback.core.configuration import (
 from callpyback.core.functions import FunctionKind, FunctionSignature, full_name, kind_of
 from callpyback.core.known import named_apart
 from callpyback.errors import NO_VALUE, nearest
-from callpyback.guards.base import Key, KeyedGuard
+from callpyback.guards.base import KeyedGuard
 from callpyback.guards.circuit_board import Board, CircuitChange, CircuitState, Limits
 from callpyback.guards.circuits import KeyedCircuits, OneCircuit
 
 if TYPE_CHECKING:
     from callpyback.guards.base import Guarded
+    from callpyback.observers.parts.keys import Key
 
 
 class CircuitBreakerObserver(KeyedGuard):

@@ -11,15 +11,16 @@ from callpyback.core.configuration import checked_count, checked_seconds, refuse
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.functions import full_name
 from callpyback.errors import ConcurrencyLimitExceeded
-from callpyback.guards.base import Key, KeyedGuard
+from callpyback.guards.base import KeyedGuard
 from callpyback.guards.keyed import KeyedStates, shown_key
 from callpyback.guards.slot_wait import SlotWait
 from callpyback.guards.slots import Slot, Slots
-from callpyback.observers.tally import Tally
+from callpyback.observers.parts.tally import Tally
 
 if TYPE_CHECKING:
     from callpyback.core.functions import FunctionSignature
     from callpyback.core.state_machine import Outcome
+    from callpyback.observers.parts.keys import Key
 
 
 class _LimitedFunction:

@@ -10,13 +10,14 @@ from callpyback.core.forks import reset_after_fork
 from callpyback.core.functions import full_name
 from callpyback.core.safe_repr import safe_repr
 from callpyback.errors import RateLimitExceeded
-from callpyback.guards.base import Key, KeyedGuard
+from callpyback.guards.base import KeyedGuard
 from callpyback.guards.keyed import KeyedStates, shown_key
 from callpyback.guards.moving_window import MovingWindow
-from callpyback.observers.tally import Tally
+from callpyback.observers.parts.tally import Tally
 
 if TYPE_CHECKING:
     from callpyback.core.functions import FunctionSignature
+    from callpyback.observers.parts.keys import Key
 
 _MINUTE: Final = 60.0
 

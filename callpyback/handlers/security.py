@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
 import os
 from typing import TYPE_CHECKING, Any, Final
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from callpyback.core.configuration import looking_at, refuse
 from callpyback.core.functions import full_name
 from callpyback.core.safe_repr import one_line, type_name
+from callpyback.core.timestamps import utc_text
 from callpyback.errors import AccessDenied
 from callpyback.handlers.handler import Handler
 
@@ -79,7 +79,7 @@ class SecurityErrorHandler(Handler):
             "function_name": full_name(context.function_signature),
             "error_type": one_line(type_name(error)),
             "argument_names": _names_of(context),
-            "began_at": _utc(context.timestamp),
+            "began_at": utc_text(context.timestamp),
         }
         shown = {**entry, "argument_names": ", ".join(entry["argument_names"]) or "none"}
         self._logger.warning(
@@ -97,12 +97,3 @@ def _names_of(context: ExecutionContext) -> list[str]:
     if len(named) < len(context.arguments):
         named += [name for name, known in parameters.items() if known.kind is known.VAR_KEYWORD and name not in named]
     return named[:_MAX_NAMES]
-
-
-def _utc(timestamp: float) -> str:
-    """Return an ISO 8601 text that ends in Z; "unknown" for a clock that failed."""
-    try:
-        moment = dt.datetime.fromtimestamp(timestamp, dt.UTC)
-    except (ValueError, OverflowError, OSError):
-        return "unknown"
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -18,7 +18,7 @@ from callpyback.core.safe_repr import one_line, safe_repr, safe_text
 from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState, Notice, Outcome
 from callpyback.core.time_sources import SYSTEM
 from callpyback.observers.base import BaseObserver
-from callpyback.observers.tally import Tally
+from callpyback.observers.parts.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

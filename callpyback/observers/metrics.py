@@ -13,16 +13,14 @@ from callpyback.core.state_machine import TERMINAL_STATES, Notice, Outcome
 from callpyback.core.time_sources import UNKNOWN
 from callpyback.errors import nearest
 from callpyback.observers.base import BaseObserver
-from callpyback.observers.folding import Folding
-from callpyback.observers.series import FAILURES, Series, average, counts_of, types_of
+from callpyback.observers.parts.by_function import ByFunction, FunctionName
+from callpyback.observers.parts.folding import Folding
+from callpyback.observers.parts.series import FAILURES, Series, average, counts_of, types_of
 
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext
     from callpyback.core.functions import FunctionSignature
     from callpyback.protocols import Begin, End
-
-OVERFLOW: Final = "<overflow>"
-"""The series that counts the calls of all functions beyond the greatest number of series."""
 
 _BATCH: Final = 4096  # successes of one function that wait to be folded: sorting many at once is cheaper
 _SMALL_BATCH: Final = 1024  # of calls that ended otherwise, which are rarer and take more room
@@ -74,8 +72,7 @@ class MetricsObserver(BaseObserver):
     ) -> None:
         super().__init__(priority, name)
         self._counts_progress = checked_switch("in_progress", in_progress)
-        self._max_series = checked_count("max_series", max_series)
-        self._series: dict[tuple[str, str], Series] = {}
+        self._series = ByFunction(_made_series, checked_count("max_series", max_series))
         self._folding = Folding()
 
     def bind(self, function_signature: FunctionSignature) -> tuple[Begin | None, End] | None:
@@ -85,7 +82,7 @@ class MetricsObserver(BaseObserver):
         """
         if type(self).update is not MetricsObserver.update:
             return None
-        series = self._series_of(function_signature)
+        series = self._series.of(function_signature)
         begin = partial(series.started.append, None) if self._counts_progress else None
         return begin, self._end_of(series)
 
@@ -93,12 +90,12 @@ class MetricsObserver(BaseObserver):
         """Count the retry, or the call, of a context that shows a notice or a terminal state."""
         if context.notice is not None:
             if isinstance(context.notice, RetryNotice):
-                self._series_of(context.function_signature).retried.append(None)
+                self._series.of(context.function_signature).retried.append(None)
             return
         outcome = context.outcome
         if context.state not in TERMINAL_STATES or outcome is None:
             return
-        series = self._series_of(context.function_signature)
+        series = self._series.of(context.function_signature)
         if self._counts_progress:
             series.started.append(None)
         elapsed = context.execution_time
@@ -121,8 +118,8 @@ class MetricsObserver(BaseObserver):
         modules share that, by `module.qualname`.
         """
         with self._folding:
-            self._folding.fold(*self._series.values())
-            named = self._named()
+            self._folding.fold(*self._series)
+            named = self._series.named()
             function_stats = {name: series.stats() for name, series in named.items()}
             outcomes: Counter[Outcome] = sum((series.outcomes for series in named.values()), Counter())
             counters = {**counts_of(outcomes), "retries": sum(series.retries for series in named.values())}
@@ -152,7 +149,7 @@ class MetricsObserver(BaseObserver):
             ConfigurationError: `q` is not between 0 and 1.
         """
         with self._folding:
-            named = self._named()
+            named = self._series.named()
             if name not in named:
                 message = f"no function {name!r} has been observed{nearest(name, named)}"
                 raise KeyError(message)
@@ -166,14 +163,14 @@ class MetricsObserver(BaseObserver):
         """
         theirs = other._snapshot()
         with self._folding:
-            for (module, qualname), series in theirs.items():
-                self._series_at(module, qualname, series.name).merge(series)
+            for series in theirs:
+                self._series.of(series).merge(series)
 
     def reset_metrics(self) -> None:
         """Start all counts and durations anew. Calls in progress stay counted as such."""
         with self._folding:
-            self._folding.fold(*self._series.values())
-            for series in self._series.values():
+            self._folding.fold(*self._series)
+            for series in self._series:
                 series.clear()
 
     def reset(self) -> None:
@@ -197,34 +194,14 @@ class MetricsObserver(BaseObserver):
 
         return end
 
-    def _series_of(self, signature: FunctionSignature) -> Series:
+    def _snapshot(self) -> ByFunction[Series]:
         with self._folding:
-            return self._series_at(signature.module, signature.qualname, signature.name)
-
-    def _series_at(self, module: str, qualname: str, name: str) -> Series:
-        found = self._series.get((module, qualname))
-        if found is None and len(self._series) >= self._max_series:
-            module, qualname, name = "", OVERFLOW, OVERFLOW
-            found = self._series.get((module, qualname))
-        if found is None:
-            found = self._series[module, qualname] = Series(name, qualname, module)
-        return found
-
-    def _named(self) -> dict[str, Series]:
-        """Return the series, each by the shortest name that tells it apart."""
-        every = list(self._series.values())
-        bare, qualified = Counter(s.name for s in every), Counter(s.qualname for s in every)
-        named: dict[str, Series] = {}
-        for s in every:
-            names = [s.name] * (bare[s.name] == 1) + [s.qualname] * (qualified[s.qualname] == 1)
-            names += [f"{s.module}.{s.qualname}", f"{s.module}:{s.qualname}"]
-            named[next(name for name in names if name not in named)] = s
-        return named
-
-    def _snapshot(self) -> dict[tuple[str, str], Series]:
-        with self._folding:
-            self._folding.fold(*self._series.values())
+            self._folding.fold(*self._series)
             return copy.deepcopy(self._series)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_series": self._snapshot(), "_folding": Folding()}
+
+
+def _made_series(function: FunctionName) -> Series:
+    return Series(function.name, function.qualname, function.module)

@@ -11,7 +11,7 @@ from callpyback.core.functions import FunctionKind, kind_of, signature_of
 from callpyback.core.state_machine import TERMINAL_STATES
 from callpyback.errors import ConfigurationError, nearest
 from callpyback.observers.base import BaseObserver
-from callpyback.observers.settling import settled
+from callpyback.observers.parts.settling import settled
 
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext
@@ -113,9 +113,9 @@ class ProcessingObserver(BaseObserver):
 
     def process(self, data: Any, context: ExecutionContext) -> Any:
         """Return what is to be stored: what the processor makes of the data; the data if there is none."""
-        if self.processor is None:
+        if self._processor is None:
             return data
-        step = _step_of(self.processor)
+        step = _step_of(self._processor)
         return step(data, context) if self._takes_context else step(data)
 
     def store(self, data: Any) -> Any:

@@ -14,9 +14,9 @@ from callpyback.core.state_machine import ExecutionState, Notice
 from callpyback.core.time_sources import elapsed_between
 from callpyback.errors import CallVetoed, StopProcessing
 from callpyback.observers.base import BaseObserver
-from callpyback.observers.folding import Folding
-from callpyback.observers.quantiles import QuantileSketch
-from callpyback.observers.relay import RelayObserver
+from callpyback.observers.parts.folding import Folding
+from callpyback.observers.parts.quantiles import QuantileSketch
+from callpyback.observers.parts.relay import RelayObserver
 
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext

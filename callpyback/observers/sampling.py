@@ -12,9 +12,9 @@ from callpyback.core.configuration import checked_seconds, checked_switch, looki
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.notices import RetryNotice
 from callpyback.core.safe_repr import one_line
-from callpyback.core.state_machine import ExecutionState, Outcome
-from callpyback.observers.relay import RelayObserver
-from callpyback.observers.tally import Tally
+from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState, Outcome
+from callpyback.observers.parts.relay import RelayObserver
+from callpyback.observers.parts.tally import Tally
 
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext
@@ -133,7 +133,7 @@ class SamplingObserver(RelayObserver):
         self._always_failures = checked_switch("always_failures", always_failures)
         self._slow = None if slow is None else checked_seconds("slow", slow, zero=True)
         self._random = _checked_random(random)
-        self._sampled: dict[tuple[str, ...], Sampled] = {}
+        self._sampled: dict[tuple[str, str], Sampled] = {}
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -161,22 +161,31 @@ class SamplingObserver(RelayObserver):
 
     def passes(self, context: ExecutionContext) -> bool:
         """Return whether the observer is told this; the decision is kept in `context.slot` until the call ends."""
-        if self._hears_ends_alone and context.notice is not None:
-            is_failing = self._always_failures and isinstance(context.notice, RetryNotice)
-            return is_failing or self._random.random() < self._rate
+        if self._hears_ends_alone:
+            if context.state in TERMINAL_STATES:
+                return self._is_chosen(context) or self._is_kept(context)
+            if context.notice is not None:
+                is_failing = self._always_failures and isinstance(context.notice, RetryNotice)
+                return is_failing or self._random.random() < self._rate
         decisions = self.decisions_of(context)
         chosen: bool | None = decisions.get(self._key)
         if chosen is None:
             chosen = decisions[self._key] = self._is_chosen(context)
-        if not chosen and context.state is not ExecutionState.PRE_EXECUTION and self._is_notable(context):
-            signature = context.function_signature
-            next(self._sampled_of(signature.module, signature.qualname).kept)
+        if not chosen and context.state is not ExecutionState.PRE_EXECUTION and self._is_kept(context):
             chosen = decisions[self._key] = True
         return chosen
 
     def _is_chosen(self, context: ExecutionContext) -> bool:
         signature = context.function_signature
         return self._draws(self._sampled_of(signature.module, signature.qualname))
+
+    def _is_kept(self, context: ExecutionContext) -> bool:
+        """Return whether a call that was not chosen is passed on from here because of how it goes, and count it."""
+        if not self._is_notable(context):
+            return False
+        signature = context.function_signature
+        next(self._sampled_of(signature.module, signature.qualname).kept)
+        return True
 
     def passes_event(self, event: Event) -> bool:
         """Return whether the observer is told of an event: by chance, or as one of the first of its name."""
@@ -191,8 +200,13 @@ class SamplingObserver(RelayObserver):
 
     def _is_notable(self, context: ExecutionContext) -> bool:
         if self._always_failures:
-            is_failing = context.state is ExecutionState.POST_FAILURE or isinstance(context.notice, RetryNotice)
-            if is_failing or context.outcome in _FAILED:
+            state = context.state
+            if state is ExecutionState.POST_FAILURE:
+                return True
+            if state in TERMINAL_STATES:
+                if context.outcome in _FAILED:
+                    return True
+            elif isinstance(context.notice, RetryNotice):
                 return True
         if self._slow is None:
             return False
@@ -253,7 +267,8 @@ class SamplingObserver(RelayObserver):
             sampled.renew(self._first)  # in place: bound functions hold on to it
         super().reset()
 
-    def _sampled_of(self, *names: str) -> Sampled:
+    def _sampled_of(self, module: str, qualname: str) -> Sampled:
+        names = (module, qualname)
         found = self._sampled.get(names)
         if found is None:
             if len(self._sampled) >= _MAX_FUNCTIONS:

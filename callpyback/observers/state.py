@@ -11,7 +11,7 @@ from callpyback.core.notices import RetryNotice
 from callpyback.core.state_machine import TERMINAL_STATES, ExecutionState, Notice
 from callpyback.errors import ConfigurationError
 from callpyback.observers.base import BaseObserver
-from callpyback.observers.settling import settled
+from callpyback.observers.parts.settling import settled
 
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext

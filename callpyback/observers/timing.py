@@ -12,7 +12,7 @@ from callpyback.core.functions import full_name
 from callpyback.core.safe_repr import safe_arguments, safe_repr
 from callpyback.core.state_machine import TERMINAL_STATES, Outcome
 from callpyback.observers.base import BaseObserver
-from callpyback.observers.tally import Tally
+from callpyback.observers.parts.tally import Tally
 
 if TYPE_CHECKING:
     from callpyback.core.context import ExecutionContext

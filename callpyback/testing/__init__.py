@@ -7,8 +7,9 @@ the plugin in this package at every start.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from callpyback.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from callpyback.core.time_sources import MockTimeSource
@@ -19,23 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["MockTimeSource", "RecordedCall", "RecordingObserver", "assert_healthy", "build_context"]
 
-_IMPORTED_WHEN_USED = {
+_HOMES = {
     "MockTimeSource": "callpyback.core.time_sources",
-    "RecordedCall": "callpyback.testing.calls",
-    "RecordingObserver": "callpyback.testing.recorder",
-    "assert_healthy": "callpyback.testing.health",
-    "build_context": "callpyback.testing.contexts",
+    "RecordedCall": ".calls",
+    "RecordingObserver": ".recorder",
+    "assert_healthy": ".health",
+    "build_context": ".contexts",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _IMPORTED_WHEN_USED:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    found = getattr(import_module(_IMPORTED_WHEN_USED[name]), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

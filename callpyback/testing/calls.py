@@ -40,6 +40,21 @@ class RecordedCall:
         return self._last.call_id
 
     @property
+    def parent_call_id(self) -> str | None:
+        """The `call_id` of the call that it was made in; None at the top."""
+        return self._last.parent_call_id
+
+    @property
+    def depth(self) -> int:
+        """How many calls were around it."""
+        return self._last.depth
+
+    @property
+    def tags(self) -> dict[Any, Any]:
+        """What the body has said of the call, as told last."""
+        return self._last.tags
+
+    @property
     def arguments(self) -> dict[str, Any]:
         """The arguments by name, as they were when the call was first told."""
         return self.contexts[0].arguments

@@ -9,6 +9,8 @@ from typing import Any, Final, NoReturn
 from callpyback.core.context import Ending, ExecutionContext, ExecutionFailure, ExecutionResult
 from callpyback.core.dispatch import is_cancellation
 from callpyback.core.functions import FunctionSignature
+from callpyback.core.notices import ProgressNotice, RetryNotice
+from callpyback.core.shared import Shared
 from callpyback.core.state_machine import ENDED_STATES, TERMINAL_STATES, ExecutionState, Outcome
 from callpyback.errors import NO_VALUE, CallVetoed, ConfigurationError
 
@@ -36,8 +38,14 @@ def build_context(
     execution_time: float = 0.0,
     local_variables: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    tags: Mapping[Any, Any] | None = None,
     timestamp: float = 0.0,
     call_id: str | None = None,
+    parent_call_id: str | None = None,
+    depth: int | None = None,
+    attempt: int = 1,
+    notice: RetryNotice | ProgressNotice | None = None,
+    shared: Shared | None = None,
     instance: object | None = None,
     items: int | None = None,
     lifetime: float | None = None,
@@ -60,8 +68,14 @@ def build_context(
         execution_time: Seconds the body ran.
         local_variables: The captured locals by name.
         metadata: The decorator's `metadata=`.
+        tags: What the body has said of the call; `context.metadata` has them on top of the metadata.
         timestamp: The wall clock when the call began, in seconds since the epoch.
         call_id: The same for contexts of one call; by default a new one.
+        parent_call_id: The `call_id` of the call around it.
+        depth: How many calls are around it; by default 0, and 1 with a `parent_call_id`.
+        attempt: Which run of the body this is.
+        notice: What is told inside EXECUTING: `RetryNotice(attempt, exception, wait)` or `ProgressNotice(done, total)`.
+        shared: What the observers of the call share; the same for contexts of one call. By default a new one.
         instance: The `self` or `cls` of a method call.
         items: How many items a generator has yielded.
         lifetime: Seconds from a generator's first step to its end.
@@ -85,10 +99,17 @@ def build_context(
     result = _result_of(state, value, exception, execution_time)
     if result is None:
         _refuse_early(state, "they are captured when the body ends", local_variables=local_variables)
+    _refuse_misplaced(state, tags, notice, parent_call_id, depth)
     known = Ending(
         outcome=ending,
         returned=_returned_of(ending, value, returned),
         call_id=f"built-{next(_numbers)}" if call_id is None else call_id,
+        parent_call_id=parent_call_id,
+        depth=int(parent_call_id is not None) if depth is None else depth,
+        attempt=attempt,
+        notice=notice,
+        tags=dict(tags or {}),
+        shared=Shared() if shared is None else shared,
         instance=instance,
         items=items,
         lifetime=lifetime,
@@ -101,7 +122,7 @@ def build_context(
         arguments=with_defaults(signature, arguments or {}),
         result=result,
         local_variables=dict(local_variables or {}),
-        metadata=dict(metadata or {}),
+        metadata={**(metadata or {}), **(tags or {})},
         timestamp=timestamp,
     )
 
@@ -179,6 +200,19 @@ def _returned_of(outcome: Outcome | None, value: Any, returned: Any) -> Any:
     """Return what a guard or a handler supplied; a guard's answer is both the value and what was returned."""
     supplied = value if outcome is Outcome.SUPPLIED else returned
     return None if supplied is NO_VALUE else supplied
+
+
+def _refuse_misplaced(
+    state: ExecutionState, tags: Any, notice: Any, parent_call_id: str | None, depth: int | None
+) -> None:
+    if notice is not None and not isinstance(notice, (RetryNotice, ProgressNotice)):
+        _refuse("notice", notice, "a RetryNotice or a ProgressNotice")
+    if notice is not None and state is not ExecutionState.EXECUTING:
+        _refuse("notice", notice, f"nothing at {state.name}: notices are told inside EXECUTING")
+    if tags and state in (ExecutionState.INITIALIZED, ExecutionState.PRE_EXECUTION):
+        _refuse("tags", tags, f"nothing at {state.name}: the body has not begun")
+    if parent_call_id is not None and depth == 0:
+        _refuse("depth", depth, "at least 1 with a parent_call_id")
 
 
 def _refuse_early(state: ExecutionState, reason: str, **given: Any) -> None:

@@ -29,7 +29,8 @@ class RecordingObserver(BaseObserver):
     kept themselves. So are exceptions, with the frames in their tracebacks. Nothing is ever dropped before `reset()`:
     this is for tests, not for a program that runs for long. Any number of threads may be told of at once.
 
-    Contexts with one `call_id` are one call. A context without any is a call of its own.
+    Contexts with one `call_id` are one call. A context without any is a call of its own. Calls made in other calls are
+    told apart by `parent_call_id` and `depth`; for that, every call of the process is tracked from now on.
 
     Args:
         priority: Higher is told earlier.
@@ -54,6 +55,8 @@ class RecordingObserver(BaseObserver):
         >>> [state.name for state in recorder.told_states]
         ['PRE_EXECUTION', 'POST_SUCCESS', 'COMPLETED']
     """
+
+    traces_calls = True
 
     def __init__(
         self,

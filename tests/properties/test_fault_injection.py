@@ -24,6 +24,7 @@ import callpyback
 from callpyback import (
     CallPyBack,
     CallVetoed,
+    CurrentCall,
     ExecutionState,
     MetricsObserver,
     MockTimeSource,
@@ -32,17 +33,23 @@ from callpyback import (
     Wait,
     on_completion,
     on_failure,
+    on_progress,
     on_retry,
     on_success,
 )
+from callpyback.core.current import CURRENT, NOTHING
 from callpyback.core.drivers import complete, run
 from callpyback.core.execution import _decided
 from callpyback.core.policy import asked
+from callpyback.core.progress import announce, is_heard
 from callpyback.core.telling import TELLING
 from callpyback.core.variable_extraction.prologue import keep_frame
 from callpyback.core.wrappers import items_of
 from kinds import KINDS, BoundWitness, Ended, Witness, ended, pause
 from retrying import ASYNC_KINDS, make
+from tracking import current_call, tracked
+
+__all__ = ["tracked"]
 
 # A generator that is dropped is resumed too, and Python can only print what is raised then.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -195,6 +202,36 @@ def test_the_caller_sees_the_bare_outcome_whichever_internal_operation_fails(kin
     else:
         pytest.fail(f"more than {MOST_OPERATIONS} operations a call")
     assert hurt == set()
+
+
+@pytest.mark.usefixtures("tracked")
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.name != "method"], ids=str)
+@pytest.mark.parametrize("ending", ["returns", "raises"])
+@pytest.mark.parametrize("way", ["context", "no context", "every state", "guard", "locals, another clock"])
+def test_where_calls_are_tracked_too(kind, way, ending):
+    test_the_caller_sees_the_bare_outcome_whichever_internal_operation_fails(kind, way, ending)
+    assert CURRENT.get() is NOTHING
+
+
+@pytest.mark.usefixtures("tracked")
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.name != "method"], ids=str)
+def test_a_fault_while_progress_is_told_is_not_the_bodys(kind):
+    entered = frozenset(known.__code__ for known in (current_call, CurrentCall.progress, is_heard, announce))
+    told = []
+    for at in range(1, MOST_OPERATIONS):
+        last = Witness(priority=-5, name="last", notices=Notice.PROGRESS)
+        curious = Curious(priority=1, notices=Notice.PROGRESS)
+        watching = [curious, on_progress(lambda done, tags: None), last]
+        function = kind.make(lambda: current_call().progress(1, 2) or "value", CallPyBack(watching))
+        fault = Fault(at, RuntimeError if at % 2 else MemoryError, entered)
+        came = fault.during(partial(kind.call, function))
+        assert (came.value, came.exception) == ("value", None), fault.where
+        assert TELLING == []
+        assert_next_call_is_told(kind, function, last)
+        told.append(sum(context.notice is not None for context in last.contexts))
+        if fault.where is None:
+            break
+    assert set(told) == {1}
 
 
 def assert_next_call_is_told(kind, function, last) -> None:

@@ -23,6 +23,7 @@ from callpyback import (
     CallVetoed,
     CircuitBreakerObserver,
     ConcurrencyLimitObserver,
+    CurrentCall,
     ErrorHandler,
     ErrorHandlerBuilder,
     ErrorHandlerChain,
@@ -37,16 +38,22 @@ from callpyback import (
     Notice,
     Observer,
     Outcome,
+    ProgressNotice,
+    ProgressObserver,
     RateLimitObserver,
     Retry,
+    RetryNotice,
+    Shared,
     StateMachine,
     StopProcessing,
     SystemTimeSource,
     TimeSource,
     Wait,
+    current_call,
     factory,
     handle,
     on_call,
+    on_progress,
     on_retry,
     on_success,
 )
@@ -463,6 +470,8 @@ steered = CallPyBack(
         later,
         batches,
         on_retry(print),
+        on_progress(print, priority=3),
+        ProgressObserver(description="load", transient=True),
     ],
     retry=Retry(attempts=3, on=ConnectionError, wait=lambda attempt: 0.1 * attempt),
     error_handler=chain,
@@ -499,3 +508,40 @@ class OneAtATime:
 guarding: BindableGuard = OneAtATime()
 assert_type(steered.flush(1.0), bool)
 assert_type(later.flush(timeout=1.0), bool)
+
+
+@watch
+def inside(names: list[str]) -> None:
+    call = current_call()
+    assert_type(call, CurrentCall)
+    call["names"] = names
+    call.tag(first=names[0], count=len(names))
+    for name in call.track(names):
+        assert_type(name, str)
+    call.progress(1, total=3.5)
+    assert_type(call.call_id, str | None)
+    assert_type(call.depth, int)
+    assert_type(bool(call), bool)
+    call.tags["names"] = []  # type: ignore[index]
+    call.track(5)  # type: ignore[call-overload]
+
+
+@watch
+async def inside_async(names: AsyncIterator[bytes]) -> None:
+    async for name in current_call().track(names):
+        assert_type(name, bytes)
+
+
+class SeesInside(BaseObserver):
+    notices = frozenset({Notice.PROGRESS, Notice.RETRY})
+    traces_calls = True
+
+    def update(self, context: ExecutionContext) -> None:
+        assert_type(context.parent_call_id, str | None)
+        assert_type(context.depth, int)
+        assert_type(context.tags, dict[Any, Any])
+        assert_type(context.shared, Shared)
+        context.shared.mine.anything = context.depth
+        assert_type(context.notice, RetryNotice | ProgressNotice | None)
+        if isinstance(context.notice, ProgressNotice):
+            assert_type(context.notice.fraction, float | None)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from callpyback.core.safe_repr import type_name
 from callpyback.core.state_machine import Outcome
-from callpyback.observers.quantiles import QuantileSketch
+from callpyback.observers.parts.quantiles import QuantileSketch
 
 OTHER_TYPES: Final = "<other>"
 """The entry of `failures_by_type` for all types beyond the first 100 of a function."""

@@ -1,0 +1,1 @@
+"""What observers share: windows, bounded stores, counts that are exact under threads. Nothing here observes."""
