@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.controls import KINDS, failing, timer
 from benchmarks.measuring import Budget, Subject, called, caught, seconds_per_call
 from benchmarks.table import Row, skipped
-from callpyback import CallPyBack, DatabaseObserver, WebhookObserver
+from callpyback import BaseObserver, CallPyBack, DatabaseObserver, ExecutionContext, ExecutionState, WebhookObserver
 
 ROWS = 50_000
 """Rows written, to see how many a second there are."""
@@ -25,6 +25,13 @@ _OFFERED = 50
 """Calls in a turn, after which what they offered is delivered."""
 
 _PATIENCE = 60.0
+
+
+class Quiet(BaseObserver):
+    states = ExecutionState.POST_FAILURE
+
+    def update(self, context: ExecutionContext) -> None:
+        """Do nothing."""
 
 
 class Receiver(BaseHTTPRequestHandler):
@@ -58,13 +65,15 @@ def _webhook_rows(budget: Budget) -> list[Row]:
             "timer": called(timer(body)),
             "succeeds": called(CallPyBack([alerts])(body)),
             "failing: timer": caught(timer(failing)),
+            "failing: quiet": caught(CallPyBack([Quiet()])(failing)),
             "failing": _with_delivery(caught(CallPyBack([alerts])(failing)), alerts.flush),
         }
         seconds = seconds_per_call(subjects, budget)
         ledger = alerts.ledger
         alerts.close()
-    delivered = f"hears POST_FAILURE; {ledger.delivered:,} of {ledger.offered:,} events delivered, untimed"
-    cost = seconds["failing"]
+    cost, timed = seconds["failing"], seconds["failing: timer"]
+    alone = f"an observer there that does nothing: {seconds['failing: quiet'] / timed:.2f} x"
+    delivered = f"{alone}; {ledger.delivered:,} of {ledger.offered:,} events delivered, untimed"
     return [
         Row(
             "WebhookObserver, no failure / timer",
@@ -74,7 +83,7 @@ def _webhook_rows(budget: Budget) -> list[Row]:
         ),
         Row(
             "WebhookObserver, a failure, for its caller / timer of a failing call",
-            cost / seconds["failing: timer"],
+            cost / timed,
             seconds=cost,
             note=delivered,
         ),

@@ -626,7 +626,8 @@ def test_told_exactly_while_registered_under_threads(hurried):
 def test_coming_and_going_everywhere_at_once_never_hangs():
     program = """
         import faulthandler, sys, threading
-        from callpyback import CallPyBack, ExecutionState, add_global_observer, handle, observing, remove_global_observer
+        from callpyback import CallPyBack, ExecutionState, handle, observing
+        from callpyback import add_global_observer, remove_global_observer
         from kinds import Witness
         faulthandler.dump_traceback_later(50, exit=True)
         sys.setswitchinterval(1e-6)

@@ -65,7 +65,7 @@ class Audience:
         self.known = Known()
         self.listeners: list[Listener] = []
         self.has_requirements = False
-        self._visits: weakref.WeakKeyDictionary[Visitor, Listener | None] = weakref.WeakKeyDictionary()
+        self._visits: weakref.WeakKeyDictionary[Registration, Listener | None] = weakref.WeakKeyDictionary()
         self._binding: Any = None
 
     @property
@@ -186,9 +186,12 @@ class Audience:
 
     def _visiting(self, visitor: Visitor) -> Listener | None:
         """Return how an observer of many functions is told of this one; None if it can't be, or wants nothing of it."""
-        if visitor not in self._visits:
-            self._visits[visitor] = self._listener_of(visitor)
-        listening = self._visits[visitor]
+        key = visitor.registration
+        if key is None:  # it has left
+            return None
+        if key not in self._visits:
+            self._visits[key] = self._listener_of(visitor)
+        listening = self._visits[key]
         return None if listening is None or listening.registration.retired else listening
 
     def _listener_of(self, visitor: Visitor) -> Listener | None:
@@ -214,12 +217,14 @@ class Audience:
 
     def hearings(self, scopes: Sequence[Visitor] = ()) -> list[Hearing]:
         """Return what each observer hears, in the order they are told; last those that hear nothing."""
-        told = [_hearing(listener) for listener in self._told(scopes)]
-        told += [_hearing(known) for known in self.listeners if not (known.tells or known.registration.retired)]
-        heard = {hearing.name for hearing in told}
-        visiting = [visitor.name for visitor in (*VISITORS.everywhere, *scopes) if visitor.name not in heard]
-        return told + [
-            Hearing(name, (), asks=False, why_not=f"{_LEFT_OUT}, or it can't be told of it") for name in visiting
+        deaf = [known for known in self.listeners if not (known.tells or known.registration.retired)]
+        here = [*self._told(scopes), *deaf]
+        explained = {identity_of(listener.registration.observer) for listener in here}
+        visiting = {identity_of(visitor.observer): visitor for visitor in (*VISITORS.everywhere, *scopes)}
+        return [_hearing(listener) for listener in here] + [
+            Hearing(visitor.name, (), asks=False, why_not=f"{_LEFT_OUT}, or it can't be told of it")
+            for identity, visitor in visiting.items()
+            if identity not in explained and visitor.observer is not None
         ]
 
 

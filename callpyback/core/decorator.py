@@ -114,7 +114,7 @@ class CallPyBack:
         self._registrations: list[Registration] = []
         self._known = Known()
         self._has_requirements = self._is_set_up = False
-        self._visits: weakref.WeakKeyDictionary[Visitor, Registration] = weakref.WeakKeyDictionary()
+        self._visits: weakref.WeakKeyDictionary[Registration, Registration] = weakref.WeakKeyDictionary()
         self._handles: weakref.WeakSet[FunctionHandle] = weakref.WeakSet()
         self._lock = threading.RLock()
         reset_after_fork(self)
@@ -195,10 +195,11 @@ class CallPyBack:
         It is told in the caller's thread, since nobody here would wait for the end of its delivery. None once it left.
         """
         # No lock: a function's handle, which holds its own, asks for it. Of two made at once one is used.
-        known = self._visits.get(visitor)
-        if known is None:
+        key = visitor.registration
+        known = None if key is None else self._visits.get(key)
+        if key is not None and known is None:
             made = visitor.registered(self.ward)
-            known = None if made is None else self._visits.setdefault(visitor, made)
+            known = None if made is None else self._visits.setdefault(key, made)
         return known
 
     def _forget_lost(self) -> None:

@@ -69,7 +69,7 @@ class FunctionHandle:
         self._is_paused = False
         self._version = 0
         self._silent: Plan | None = None
-        self._plans: weakref.WeakKeyDictionary[Visitor, Plan] = weakref.WeakKeyDictionary()
+        self._plans: weakref.WeakKeyDictionary[Registration, Plan] = weakref.WeakKeyDictionary()
         self._outside: Plan | None = None
         self._lock = threading.RLock()
         self.unobserved = 0
@@ -290,14 +290,15 @@ class FunctionHandle:
     def _plan_within(self, scopes: tuple[Visitor, ...]) -> Plan:
         """Return the plan for calls inside some scopes; it has no code of its own."""
         plans = self._plans
-        # The innermost scope tells which are around it; the plan goes with it.
-        plan = plans.get(scopes[-1]) if scopes else self._outside
+        # The innermost scope tells which are around it; the plan goes with it, even if a thread keeps the scope.
+        innermost = next((scope.registration for scope in reversed(scopes) if scope.registration is not None), None)
+        plan = self._outside if innermost is None else plans.get(innermost)
         if plan is None:
             version = self._version
             plan = self._audience.plan(scopes, is_silent=self._is_silent)
             if self._version == version:
-                if scopes:
-                    plans[scopes[-1]] = plan
+                if innermost is not None:
+                    plans[innermost] = plan
                 else:
                     self._outside = plan
         return plan

@@ -66,8 +66,11 @@ class Listener:
         elif bound is not None:
             self._tell_plain_values(bound)
             if registration.chooses_states:
-                self.tells = {state: tell for state, tell in self.tells.items() if state in registration.states}
-                self.begin = self.begin if _PRE in self.tells else None
+                # Whoever hears of the beginning hears of the end.
+                begins = _PRE in self.tells and _PRE in registration.states
+                told = _OF_PLAIN_VALUES if begins else registration.states - {_PRE}
+                self.tells = {state: tell for state, tell in self.tells.items() if state in told}
+                self.begin = self.begin if begins else None
             if callable(registration.update):  # rare enough to be told by contexts
                 self.tells |= {notice: self.told_by_context(notice) for notice in registration.notices}
         else:
@@ -168,12 +171,16 @@ def _bound(registration: Registration, target: Target) -> tuple[Any, Any] | None
     """Return how an observer is told by plain values, or None if it is told by contexts."""
     if not callable(registration.bind):
         return None
-    if registration.chooses_states and not registration.states <= _OF_PLAIN_VALUES and callable(registration.update):
+    chooses = registration.chooses_states and callable(registration.update)
+    if chooses and not registration.states <= _OF_PLAIN_VALUES:
         return None  # plain values tell nothing of other states
     bound = _asked_to_bind(registration, target, "bind", registration.bind, target.signature)
     if bound is None:
         return None
-    return _pair(registration, "bind", bound, "(begin, end), each something to call or None", may_lack_first=True)
+    expected = "(begin, end), each something to call or None"
+    pair = _pair(registration, "bind", bound, expected, may_lack_first=True)
+    # One that counts beginnings by plain values can't do without them; by contexts it can.
+    return None if chooses and pair[0] is not None and _PRE not in registration.states else pair
 
 
 def _guarding(registration: Registration, target: Target) -> tuple[Any, Any] | None:

@@ -127,22 +127,20 @@ class Visitors:
         """Count a scope that opens."""
         with self._lock:
             self.open_scopes += 1
-            is_first = self.open_scopes == 1
-        if is_first:
-            HANDLES.renew()
+            if self.open_scopes == 1:
+                HANDLES.renew()  # before the lock is free: whoever opens the second scope relies on it
 
     def closed(self) -> None:
         """Count a scope that closes."""
         with self._lock:
             self.open_scopes = max(0, self.open_scopes - 1)
-            is_last = self.open_scopes == 0
-        if is_last:
-            HANDLES.renew()
+            if self.open_scopes == 0:
+                HANDLES.renew()
 
     def reset_after_fork(self) -> None:
         """Make the lock anew, and count only the scopes of this thread: those of others will not close here."""
         self._lock = threading.RLock()
-        self.open_scopes = len(inside.get())
+        self.open_scopes = len(_still_open())
 
 
 VISITORS: Final = Visitors()
@@ -230,27 +228,26 @@ class observing(Generic[O]):  # noqa: N801 - read as a word: with observing(metr
 
     def __init__(self, observer: O | Subscription, states: Any = None, **asked: Any) -> None:
         self._asked = subscribed(observer, states=states, **asked)
-        self._open: list[tuple[Visitor, contextvars.Token[tuple[Visitor, ...]]]] = []
+        self._open: list[Visitor] = []
         Visitor(self._asked, Known())  # which refuses what is no observer
 
     def __enter__(self) -> O:
         visitor = Visitor(self._asked, Known())
         _follow_threads()
-        token = inside.set((*(known for known in inside.get() if known.observer is not None), visitor))
+        inside.set((*_still_open(), visitor))
         VISITORS.opened()
-        self._open.append((visitor, token))
+        self._open.append(visitor)
         observer: O = self._asked.observer
         return observer
 
     def __exit__(self, *_: object) -> None:
-        visitor, token = self._open.pop()
+        here = inside.get()
+        # Several threads may be inside by one object, and async fixtures leave in another context than they entered in.
+        visitor = next((known for known in reversed(self._open) if known in here), self._open[-1])
+        self._open.remove(visitor)
         visitor.leave()
-        try:
-            inside.reset(token)
-        except ValueError:  # left in another context than it was entered in, as async fixtures of tests are
-            inside.set(tuple(known for known in inside.get() if known is not visitor))
-        finally:
-            VISITORS.closed()
+        inside.set(_still_open())  # scopes that are not nested may end in any order
+        VISITORS.closed()
 
     def __call__(self, function: F) -> F:
         """Open a scope around each call of a function.
@@ -282,6 +279,11 @@ class observing(Generic[O]):  # noqa: N801 - read as a word: with observing(metr
     def _anew(self) -> observing[Any]:
         # Several calls may be under way at once, and end in any order.
         return observing(self._asked)
+
+
+def _still_open() -> tuple[Visitor, ...]:
+    """Return the scopes around what runs, without those that have ended meanwhile."""
+    return tuple(known for known in inside.get() if known.observer is not None)
 
 
 @functools.cache

@@ -5,6 +5,7 @@ F01 to F19. An endless iterable is the one value left out: nobody can tell it fr
 
 from __future__ import annotations
 
+import contextlib
 import decimal
 import fractions
 import logging
@@ -24,17 +25,25 @@ from callpyback import (
     MetricsObserver,
     MockTimeSource,
     NoOpVariableExtractor,
+    Subscription,
     SystemTimeSource,
     TracingVariableExtractor,
+    add_global_observer,
     create_callback_observer,
     factory,
     handle,
+    observing,
     on_call,
     on_completion,
     on_error,
     on_failure,
     on_success,
+    remove_global_observer,
+    required_by,
+    requires,
+    want,
 )
+from callpyback.core.visitors import VISITORS
 from kinds import KINDS, Kind, Witness
 
 
@@ -187,7 +196,25 @@ callables = st.sampled_from(
 members = st.builds(
     WithMember,
     st.sampled_from(
-        ["priority", "name", "states", "critical", "guard", "update", "bind", "wanted", "callback", "configure"]
+        [
+            "priority",
+            "name",
+            "states",
+            "critical",
+            "guard",
+            "update",
+            "bind",
+            "wanted",
+            "wants",
+            "when",
+            "match",
+            "is_interested",
+            "requires",
+            "required_by",
+            "notices",
+            "callback",
+            "configure",
+        ]
     ),
     scalars | st.lists(states, max_size=3) | callables | st.builds(Hostile),
 )
@@ -323,6 +350,54 @@ def test_any_observer_is_taken_or_refused_by_add_observer(observer, states, weak
     or_refused(lambda: holder.remove_observer(observer))
     assert kind.call(function) == "value"
     or_refused(lambda: handle(function).enable_observer(observer))
+
+
+ASKED = ("states", "when", "match", "name", "priority", "requires", "required_by", "weak", "options")
+
+
+def on_decorator(function, subscription, **asked) -> None:
+    or_refused(lambda: handle(function).decorator.add_observer(subscription, **asked))
+
+
+def on_function(function, subscription, **asked) -> None:
+    or_refused(lambda: handle(function).add_observer(subscription, **asked))
+
+
+def everywhere(function, subscription, **asked) -> None:
+    or_refused(lambda: add_global_observer(subscription, **asked))
+
+
+@pytest.mark.parametrize("place", [on_decorator, on_function, everywhere], ids=lambda place: place.__name__)
+@settings(max_examples=300, deadline=None)
+@given(asked=st.dictionaries(st.sampled_from(ASKED), anything), kind=st.sampled_from(KINDS), as_one=st.booleans())
+def test_anything_asked_for_an_observer_is_given_or_refused(place, asked, kind, as_one):
+    function, witness = kind.make(lambda: "value", CallPyBack()), Witness()
+    subscription = or_refused(lambda: Subscription(witness, **asked)) if as_one else witness
+    try:
+        if subscription is not None:
+            place(function, subscription, **({} if as_one else asked))
+        assert kind.call(function) == "value"
+        handle(function).explain()
+        or_refused(lambda: handle(function).decorator.add_observer(Witness()))
+        with contextlib.ExitStack() as stack:
+            or_refused(lambda: stack.enter_context(observing(witness, **asked)))
+            assert kind.call(function) == "value"
+    finally:
+        for visitor in VISITORS.everywhere:
+            remove_global_observer(visitor.name)
+
+
+@pytest.mark.parametrize("mark", [want, requires, required_by], ids=["want", "requires", "required_by"])
+@settings(max_examples=200, deadline=None)
+@given(criteria=st.lists(anything, max_size=3), kind=st.sampled_from(KINDS))
+def test_anything_wanted_or_required_is_taken_or_refused(mark, criteria, kind):
+    marked = or_refused(lambda: mark(*criteria))
+    if marked is not None:
+        decorator = CallPyBack()
+        or_refused(lambda: decorator.add_observer(marked(Witness())))
+        or_refused(lambda: decorator.add_observer(on_completion(marked(lambda context: None))))
+        function = or_refused(lambda: kind.make(lambda: "value", decorator))
+        assert function is None or kind.call(function) == "value"
 
 
 @pytest.mark.parametrize("hook", ["on_call", "on_success", "on_failure", "on_completion", "on_error"])

@@ -31,6 +31,7 @@ from callpyback import (
     Notice,
     StopProcessing,
     Wait,
+    observing,
     on_completion,
     on_failure,
     on_progress,
@@ -143,6 +144,12 @@ class Guard:
         return admit, lambda elapsed, value, exception, outcome, token: self.ends.append((outcome, token))
 
 
+def asking(observer):
+    """Have an observer asked about each call."""
+    observer.when = lambda context: context.arguments == {"args": (), "kwargs": {}} or True
+    return observer
+
+
 WATCHED = {
     "context": lambda: ([Curious(priority=1)], {}),
     "no context": lambda: ([BoundWitness(), MetricsObserver()], {}),
@@ -151,6 +158,9 @@ WATCHED = {
     "another clock": lambda: ([Curious(priority=1)], {"time_source": MockTimeSource()}),
     "every state": lambda: ([Curious(*ExecutionState)], {}),
     "guard": lambda: ([Guard(), Curious(priority=1)], {}),
+    "predicate": lambda: ([Curious(priority=1, when=lambda context: context.call_id)], {}),
+    "predicate without contexts": lambda: ([asking(BoundWitness()), MetricsObserver()], {}),
+    "predicate of a guard": lambda: ([asking(Guard()), Curious(priority=1)], {}),
     "guard that waits": lambda: ([Guard(Waiting("token")), MetricsObserver()], {}),
     "locals": lambda: ([Curious(priority=1)], {"variable_names": ["value"]}),
     "locals, another clock": lambda: ([Curious()], {"variable_names": ["value"], "time_source": MockTimeSource()}),
@@ -232,6 +242,45 @@ def test_a_fault_while_progress_is_told_is_not_the_bodys(kind):
         if fault.where is None:
             break
     assert set(told) == {1}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.name != "method"], ids=str)
+@pytest.mark.parametrize(
+    ("ending", "is_planned"),
+    [("returns", True), ("raises", True), ("returns", False)],
+    ids=["returns", "raises", "plan is made"],
+)
+def test_inside_a_scope_too(kind, ending, is_planned):
+    """Also while the plan for calls inside is made, and where a predicate is asked."""
+    failed = BODIES[ending] and BODIES[ending]("the user's")
+
+    def body():
+        if failed is not None:
+            raise failed
+        return "value"
+
+    hurt = set()
+    for at in range(1, MOST_OPERATIONS):
+        last = Witness(priority=-5, name="last")
+        function = kind.make(body, CallPyBack([last]))
+        fault = Fault(at, RuntimeError if at % 2 else MemoryError)
+        with observing(Curious(priority=1), when=lambda context: context.arguments is not None) as scoped:
+            if is_planned:
+                kind.ended(function)
+            came = fault.during(partial(kind.call, function))
+            if fault.where is None:
+                break
+            if (came.value, came.exception) != ((None, failed) if failed else ("value", None)):
+                hurt.add(fault.where)
+            assert told_twice([last, scoped]) == []
+            assert TELLING == []
+            assert_next_call_is_told(kind, function, last)
+        told = len(scoped.contexts)
+        assert_next_call_is_told(kind, function, last)
+        assert len(scoped.contexts) == told
+    else:
+        pytest.fail(f"more than {MOST_OPERATIONS} operations a call")
+    assert hurt == set()
 
 
 def assert_next_call_is_told(kind, function, last) -> None:

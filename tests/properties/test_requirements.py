@@ -40,7 +40,8 @@ class Member:
         self.said_by = said_by
 
     def __repr__(self) -> str:
-        return f"{self.name}({self.priority}, after {sorted(self.requires)}, before {sorted(self.required_by)}, {self.place})"
+        asked = f"after {sorted(self.requires)}, before {sorted(self.required_by)}"
+        return f"{self.name}({self.priority}, {asked}, {self.place})"
 
     def registered_as(self, notes):
         witness = Witness(COMPLETED, name=self.name, priority=self.priority)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from callpyback.core.configuration import looking_at, refuse
 from callpyback.core.functions import FunctionKind, kind_of
@@ -90,7 +90,9 @@ class RelayObserver(BaseObserver):
             if context.state in TERMINAL_STATES:
                 return {}
             self._hears_ends_alone = False  # more was asked for at the registration
-        return cast("dict[Any, Any]", context.slot)
+        slot: Any = context.slot
+        decisions: dict[Any, Any] = slot
+        return decisions
 
     def _update(self, context: ExecutionContext) -> Any:
         return self.observer.update(context) if self.passes(context) else None
