@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from callpyback.core.workers import late_jobs
     from callpyback.delivery.background import BackgroundObserver
     from callpyback.delivery.batching import BatchingObserver
+    from callpyback.delivery.partial import PartlyFailed
     from callpyback.errors import (
         AccessDenied,
         CallPyBackError,
@@ -171,6 +172,7 @@ __all__ = [
     "ObserverHealth",
     "Outcome",
     "OverlapObserver",
+    "PartlyFailed",
     "PerformanceProfileObserver",
     "ProcessingObserver",
     "ProfilingObserver",
@@ -256,6 +258,7 @@ _MODULES = {
     "core.workers": ("late_jobs",),
     "delivery.background": ("BackgroundObserver",),
     "delivery.batching": ("BatchingObserver",),
+    "delivery.partial": ("PartlyFailed",),
     "errors": (
         "AccessDenied",
         "CallPyBackError",
