@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from benchmarks.processes import printed_by_module
 from benchmarks.ready_made_sinks import receiving
 from benchmarks.resident_memory import resident_bytes
-from benchmarks.streams import Nowhere, quiet_logger, unlogged
+from benchmarks.streams import Nowhere, dropping_logger, unlogged
 from benchmarks.table import Row
 from callpyback import (
     AlertObserver,
@@ -60,11 +60,13 @@ class Group(NamedTuple):
 
     Args:
         what: How it is called in the table.
+        names: What is on.
         acting: Gives what is done again and again.
         part: One in so many of the full number is made.
     """
 
     what: str
+    names: str
     acting: Callable[[], AbstractContextManager[Act]]
     part: int = 1
 
@@ -80,7 +82,7 @@ def bounded_observers() -> list[Any]:
         SamplingObserver(HistoryObserver(1000), rate=0.1, name="sampling"),
         DeduplicateObserver(HistoryObserver(1000), lambda context: context.arguments["number"] // 2, name="first"),
         ProfilingObserver(TimingObserver()),
-        SecurityAuditObserver(quiet_logger("benchmarks.audit")),
+        SecurityAuditObserver(dropping_logger("benchmarks.audit")),
     ]
 
 
@@ -96,7 +98,7 @@ def slow_ones() -> Iterator[Act]:
         observers = [
             DebugObserver(Nowhere()),
             HistoryObserver(1000, text=True),
-            SecurityAuditObserver(quiet_logger("benchmarks.audit"), {"observed"}),
+            SecurityAuditObserver(dropping_logger("benchmarks.audit"), {"observed"}),
             DatabaseObserver(Path(folder, "calls.db"), max_queue=1000, max_rows=1000),
         ]
         if find_spec("httpx") is not None:
@@ -120,11 +122,17 @@ def events() -> AbstractContextManager[Act]:
 
 GROUPS = {
     "all_at_once": Group(
-        "calls: History, PerformanceProfile, BusinessMetrics, Alert, Overlap, Sampling, Deduplicate, Profiling, Audit",
+        "calls with nine bounded observers",
+        "History, PerformanceProfile, BusinessMetrics, Alert, Overlap, Sampling, Deduplicate, Profiling, SecurityAudit",
         all_at_once,
     ),
-    "slow_ones": Group("calls: Debug, History of text, Audit of all, Database, Webhook", slow_ones, SLOW_PART),
-    "events": Group("events: history, de-duplication", events),
+    "slow_ones": Group(
+        "calls with what writes every call down, a twentieth of them",
+        "Debug, History of text, SecurityAudit of a sensitive function, Database, Webhook",
+        slow_ones,
+        SLOW_PART,
+    ),
+    "events": Group("events on a bus", "history, de-duplication", events),
 }
 
 
@@ -139,9 +147,11 @@ def _row(name: str, budget: Budget) -> Row:
     number = budget.part(NUMBER // group.part)
     printed = printed_by_module("benchmarks.bounded_memory", name, str(number)).split()
     early, late = map(float, printed)
-    note = f"{early / 1e6:.1f} MB at {max(number // 10, 1):,}, {late / 1e6:.1f} MB at {number:,}"
+    tenth = max(number // 10, 1)
+    what = f"{group.what}: resident at {number:,}, less at {tenth:,}"
+    note = f"{early / 1e6:.1f} MB, then {late / 1e6:.1f} MB; {group.names}"
     grown = max(late - early, 0.0) / 1e6
-    return Row(group.what, grown, unit="MB", bar=5.0, note=note, is_difference=True)
+    return Row(what, grown, unit="MB", bar=5.0, note=note, is_difference=True)
 
 
 def _watched(observers: list[Any]) -> Act:

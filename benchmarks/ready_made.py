@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from benchmarks import ready_made_sinks
 from benchmarks.controls import KINDS, timer
 from benchmarks.measuring import Budget, called, in_batches, seconds_per_call
-from benchmarks.streams import Nowhere, quiet_logger, unlogged
+from benchmarks.streams import Nowhere, dropping_logger, unlogged
 from benchmarks.table import Row, skipped
 from callpyback import (
     AlertObserver,
@@ -102,8 +102,8 @@ def of_plain(source: str, path: str = "") -> BusinessMetricsObserver:
 
 
 def audit(sensitive: str) -> SecurityAuditObserver:
-    """Return an observer whose logger is not enabled for events; their text is made all the same."""
-    return SecurityAuditObserver(quiet_logger("benchmarks.audit"), {sensitive})
+    """Return an observer whose lines are made, logged and dropped."""
+    return SecurityAuditObserver(dropping_logger("benchmarks.audit"), {sensitive})
 
 
 not_sampled = partial(SamplingObserver, rate=0)
@@ -130,7 +130,7 @@ CASES: dict[str, Case] = {
     "PerformanceProfileObserver": Case(PerformanceProfileObserver),
     "BusinessMetricsObserver, one from the result": Case(lambda: of_plain("result")),
     "BusinessMetricsObserver, one from the arguments": Case(lambda: of_plain("arguments", "number")),
-    "SecurityAuditObserver, sensitive function": Case(lambda: audit("plain")),
+    "SecurityAuditObserver, sensitive function, its line logged": Case(lambda: audit("plain")),
     "SecurityAuditObserver, not sensitive": Case(lambda: audit("another")),
     "AlertObserver": Case(AlertObserver),
     "OverlapObserver": Case(OverlapObserver),

@@ -29,8 +29,10 @@ def unlogged() -> Iterator[None]:
         logger.removeHandler(nowhere)
 
 
-def quiet_logger(name: str) -> logging.Logger:
-    """Return a logger that is not enabled for anything."""
+def dropping_logger(name: str) -> logging.Logger:
+    """Return a logger that is enabled, and drops what is logged."""
     logger = logging.getLogger(name)
-    logger.setLevel(logging.CRITICAL + 1)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.handlers = [logging.NullHandler()]
     return logger

@@ -6,7 +6,9 @@ import asyncio
 import gc
 import threading
 import weakref
+from pathlib import Path
 
+import callpyback
 from callpyback import BaseObserver, CallPyBack, ExecutionState, FunctionSignature
 from callpyback.observers.parts.call_sites import CallSite
 
@@ -43,6 +45,16 @@ def test_the_line_is_that_of_the_call():
     assert [site.shown()["call_site"] for site in sites.seen] == [
         f"{__file__}:{n} in test_the_line_is_that_of_the_call" for n in (line, line + 1)
     ]
+
+
+def test_the_library_between_a_wrapper_and_the_program_is_no_call_site():
+    sites = Sites()
+    inside = str(Path(callpyback.__file__).parent / "core" / "between.py")
+    namespace = {}
+    exec(compile("def between(function):\n    return function()\n", inside, "exec"), namespace)
+    namespace["between"](CallPyBack([sites])(lambda: None))
+    [site] = sites.seen
+    assert site.shown()["call_site"].startswith(f"{__file__}:")
 
 
 def test_what_a_thread_or_an_event_loop_calls_has_no_call_site():

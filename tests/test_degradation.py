@@ -23,6 +23,12 @@ def test_up_to_the_factor_is_not(factor):
     assert not Degradation().is_worse([0.125 * factor] * 10, [0.125] * 90)
 
 
+@pytest.mark.parametrize(("recent", "is_worse"), [(3e-7, False), (9e-4, False), (1.2e-3, True)])
+def test_a_difference_of_less_than_a_millisecond_is_none(recent, is_worse):
+    assert Degradation().is_worse([recent] * 10, [1e-7] * 90) is is_worse
+    assert Degradation(least=0).is_worse([recent] * 10, [1e-7] * 90)
+
+
 def test_one_outlier_is_an_alarm_for_the_means_alone():
     recent, history = [0.1] * 9 + [5.0], [0.1] * 90
     assert Degradation(chance=None).is_worse(recent, history)
@@ -71,6 +77,8 @@ BAD = [
     {"factor": math.inf},
     {"factor": "2"},
     {"factor": True},
+    {"least": -1},
+    {"least": math.nan},
     {"chance": 0},
     {"chance": 1.0},
     {"chance": "0.1"},
@@ -103,4 +111,5 @@ def test_other_degradations_are_refused(given):
 
 @pytest.mark.parametrize("again", [lambda d: pickle.loads(pickle.dumps(d)), copy.deepcopy, copy.copy])
 def test_a_copy_is_the_same(again):
-    assert repr(again(Degradation(20, 50, 3, chance=None))) == "Degradation(20, 50, 3.0, chance=None)"
+    degradation = again(Degradation(20, 50, 3, least=0.25, chance=None))
+    assert repr(degradation) == "Degradation(20, 50, 3.0, least=0.25, chance=None)"

@@ -300,6 +300,16 @@ def test_on_alert_gets_each_alert_and_may_fail():
     assert (told, audit.get_metrics()["failed_callbacks"]) == (["PermissionError"], 1)
 
 
+def test_a_log_that_takes_no_events_still_gets_the_alerts(caplog):
+    caplog.set_level(logging.WARNING, "security_audit")
+    audit = auditing("login")
+    login = make_login(audit)
+    login("ann", "tulip", "192.0.2.1")
+    ended(lambda: login("ann", "wrong", "192.0.2.1"))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert (len(audit.security_events), audit.get_metrics()["failed_writes"]) == (2, 0)
+
+
 class Full:
     def info(self, line):
         raise OSError("disk full")

@@ -159,11 +159,38 @@ def test_states_are_kept_by_observers_without_contexts_too(kind, registered, bod
 def test_metrics_of_unexpected_errors_alone(registered):
     metrics = MetricsObserver()
     decorator = registered(metrics, states=ExecutionState.ERROR)
+    function = decorator(lambda: 1)
+    handle(function).add_observer(Vetoing())
     with pytest.raises(CallVetoed):
-        handle(function := decorator(lambda: 1)).add_observer(Vetoing()) or function()
-    CallPyBack([metrics])  # may be elsewhere too
+        function()
     decorator(lambda: 2)()
     assert metrics.get_metrics()["counters"]["vetoed"] == metrics.get_metrics()["total_calls"] == 1
+
+
+PRE = ExecutionState.PRE_EXECUTION
+
+
+@pytest.mark.parametrize(
+    ("states", "counted"),
+    [(COMPLETED, 2), (ExecutionState.ERROR, 1), ([PRE, COMPLETED], 3), (PRE, 3), ([COMPLETED, POST_SUCCESS], 2)],
+    ids=["completed", "error", "both", "beginning", "others too"],
+)
+def test_beginnings_and_ends_that_belong_together_are_not_split(registered, states, counted):
+    metrics = MetricsObserver(in_progress=True)
+    function = registered(metrics, states=states)(lambda: 1)
+    handle(function).add_observer(vetoing := Vetoing())
+    with pytest.raises(CallVetoed):
+        function()
+    handle(function).remove_observer(vetoing)
+    function(), function()
+    report = metrics.get_metrics()
+    assert (report["in_progress"], report["total_calls"]) == (0, counted)
+
+
+def test_a_guard_decides_at_the_beginning_so_that_state_is_among_its_own(registered):
+    with pytest.raises(ConfigurationError, match="PRE_EXECUTION"):
+        registered(RateLimitObserver(1, 60), states=COMPLETED)(lambda: 1)
+    assert registered(RateLimitObserver(1, 60), states=PRE)(lambda: 1)() == 1
 
 
 class Vetoing:

@@ -27,6 +27,7 @@ def watched(request):
 @pytest.fixture(autouse=True)
 def _off():
     TRACKING.switch_off()
+    CURRENT.set(NOTHING)
     yield
     TRACKING.switch_off()
 

@@ -30,7 +30,7 @@ def check_observer(observer: Any) -> None:
         message = f"observer {safe_repr(observer)} has `bind_guard` alone and is no guard: give it `guard = True`"
         raise ConfigurationError(message)
     if told_by:
-        if told_by == ["update"] and _hears_events_alone(observer):
+        if told_by == ["update"] and hears_events_alone(observer):
             message = (
                 f"observer {safe_repr(observer)} has on_event(event), and nothing that hears of calls: register it on "
                 "an EventBus, to which CallEvents can forward calls"
@@ -45,8 +45,11 @@ def check_observer(observer: Any) -> None:
     raise ConfigurationError(message)
 
 
-def _hears_events_alone(observer: Any) -> bool:
-    return getattr(observer.update, "says_nothing", False) and callable(getattr(observer, "on_event", None))
+def hears_events_alone(observer: Any) -> bool:
+    """Return whether an observer is told of events, and of calls nothing."""
+    update = getattr(observer, "update", None)
+    hears_nothing = not callable(update) or getattr(update, "says_nothing", False)
+    return bool(hears_nothing) and callable(getattr(observer, "on_event", None))
 
 
 def run_lifecycle(observer: Any, options: Any) -> None:

@@ -13,6 +13,7 @@ from callpyback.core.observer_checks import (
     checked_notices,
     checked_priority,
     checked_states,
+    hears_events_alone,
     shown_name,
 )
 from callpyback.core.safe_repr import safe_repr
@@ -54,12 +55,14 @@ class Sink:
 
     @classmethod
     def one_by_one(cls, observer: Any) -> Sink:
-        """Return a sink that tells an observer each context by its `update`.
+        """Return a sink that tells an observer each context by its `update`, or each event by its `on_event`.
 
         Raises:
             ConfigurationError: It is no observer, or none that can be told later.
         """
         with looking_at("observer", observer):
+            if hears_events_alone(observer):
+                return cls(observer, observer.on_event, takes_batches=False)
             check_observer(observer)
             _refuse_inline_only(observer)
             return cls(observer, observer.update, takes_batches=False)

@@ -121,10 +121,11 @@ class BaseObserver:
         """Raise to refuse being registered; called then, after `configure`.
 
         Raises:
-            ConfigurationError: Neither `update` nor `bind` nor a guard's `bind_guard` is defined, nor `on_event`.
+            ConfigurationError: Neither `update` nor `bind` nor a guard's `bind_guard` is defined, nor `on_event`, nor
+                `update_batch`.
         """
-        hears = hasattr(self, "bind") or hasattr(self, "on_event") or (self.guard and hasattr(self, "bind_guard"))
-        if not hears and getattr(self.update, "says_nothing", False):
+        others = ("bind", "on_event", "update_batch", *(("bind_guard",) if self.guard else ()))
+        if not any(hasattr(self, name) for name in others) and getattr(self.update, "says_nothing", False):
             message = f"observer {self!r} does nothing: define update(self, context) or bind(self, function_signature)"
             raise ConfigurationError(message)
 

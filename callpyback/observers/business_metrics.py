@@ -12,7 +12,7 @@ from callpyback.core.interest import matches, names_of
 from callpyback.core.state_machine import TERMINAL_STATES, Outcome
 from callpyback.core.timestamps import utc_text
 from callpyback.observers.base import BaseObserver
-from callpyback.observers.parts.business_totals import DAY, FunctionTotals, Sample, Trends
+from callpyback.observers.parts.business_totals import DAY, FunctionTotals, Trends
 from callpyback.observers.parts.by_function import ByFunction
 from callpyback.observers.parts.folding import Folding
 from callpyback.observers.parts.metric_values import Metric, checked_config
@@ -30,6 +30,17 @@ _BATCH: Final = 64
 _MAX_KNOWN: Final = 10_000
 
 Metrics = dict[str, Metric]
+
+
+class Asked:
+    """What is to be found in the calls of one function: the metrics of those that succeed, and of those that fail."""
+
+    __slots__ = ("of_failure", "of_success", "sources")
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.of_success = [(name, metric) for name, metric in metrics.items() if metric.counts(success=True)]
+        self.of_failure = [(name, metric) for name, metric in metrics.items() if metric.counts(success=False)]
+        self.sources = frozenset(metric.source for metric in metrics.values())
 
 
 class BusinessMetricsObserver(BaseObserver):
@@ -107,7 +118,7 @@ class BusinessMetricsObserver(BaseObserver):
             max_days=checked_count("max_days", max_days),
         )
         self._functions = ByFunction(FunctionTotals, checked_count("max_functions", max_functions))
-        self._known: dict[tuple[str, str], tuple[Metrics, frozenset[str]]] = {}
+        self._known: dict[tuple[str, str], Asked] = {}
         self._ignored = Tally()
         self._folding = Folding()
 
@@ -147,15 +158,15 @@ class BusinessMetricsObserver(BaseObserver):
         """
         if type(self).update is not BusinessMetricsObserver.update:
             return None
-        metrics, sources = self._metrics_of(function_signature)
-        if not metrics:
+        asked = self._asked_of(function_signature)
+        if not asked.sources:
             return None, None
-        if sources != {"result"}:
+        if asked.sources != {"result"}:
             return None
         function, count = self._functions.of(function_signature), self._count
 
         def end(_elapsed: float, value: Any, _exception: BaseException | None, outcome: Outcome) -> None:
-            count(function, metrics, outcome, {"result": value})
+            count(function, asked, outcome, {"result": value})
 
         return None, end
 
@@ -164,16 +175,16 @@ class BusinessMetricsObserver(BaseObserver):
         outcome = context.outcome
         if outcome is None:
             return
-        metrics, sources = self._metrics_of(context.function_signature)
-        if not metrics:
+        asked = self._asked_of(context.function_signature)
+        if not asked.sources:
             return
         readable: dict[str, Any] = {}
-        for source in sources:
+        for source in asked.sources:
             if source == "result":
                 readable[source] = None if context.result is None else context.result.value
             else:
                 readable[source] = context.arguments if source == "arguments" else context.local_variables
-        self._count(self._functions.of(context.function_signature), metrics, outcome, readable)
+        self._count(self._functions.of(context.function_signature), asked, outcome, readable)
 
     def get_business_summary(self) -> dict[str, Any]:
         """Return the numbers so far, as plain dictionaries.
@@ -235,13 +246,11 @@ class BusinessMetricsObserver(BaseObserver):
             if function.metrics
         }
 
-    def _metrics_of(self, signature: FunctionSignature) -> tuple[Metrics, frozenset[str]]:
-        """Return the metrics of a function, and the sources that they are taken from."""
+    def _asked_of(self, signature: FunctionSignature) -> Asked:
         key = (signature.module, signature.qualname)
         known = self._known.get(key)
         if known is None:
-            metrics = self._fitting(names_of(signature))
-            known = metrics, frozenset(metric.source for metric in metrics.values())
+            known = Asked(self._fitting(names_of(signature)))
             if len(self._known) < _MAX_KNOWN:
                 self._known[key] = known
         return known
@@ -252,22 +261,21 @@ class BusinessMetricsObserver(BaseObserver):
         fitting.sort(key=lambda key: (key in names, key == names[0]))
         return {metric: found for key in fitting for metric, found in self._config[key].items()}
 
-    def _count(self, function: FunctionTotals, metrics: Metrics, outcome: Outcome, readable: dict[str, Any]) -> None:
+    def _count(self, function: FunctionTotals, asked: Asked, outcome: Outcome, readable: dict[str, Any]) -> None:
         success = outcome in _SUCCEEDED
         if not success and outcome not in _FAILED:
             return
         values = []
-        for name, metric in metrics.items():
-            if metric.counts(success=success):
-                value = metric.value_in(readable[metric.source])
-                if value is None:
-                    continue
-                if math.isfinite(value):
-                    values.append((name, value))
-                else:
-                    next(self._ignored)
+        for name, metric in asked.of_success if success else asked.of_failure:
+            value = metric.value_in(readable[metric.source])
+            if value is None:
+                continue
+            if math.isfinite(value):
+                values.append((name, value))
+            else:
+                next(self._ignored)
         waiting = self._trends.waiting
-        waiting.append(Sample(function, self._now(), success, tuple(values)))
+        waiting.append((function, self._now(), success, values))
         if len(waiting) >= _BATCH:
             self._folding.attempt(self._trends)
 

@@ -211,7 +211,8 @@ class OverlapObserver(BaseObserver):
         with self._lock:
             present = self._running.get(running.key)
             if present is not None:
-                present[:] = [other for other in present if other is not running]
+                if running in present:  # compared by identity
+                    present.remove(running)
                 if not present:
                     del self._running[running.key]
 

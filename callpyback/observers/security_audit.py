@@ -232,9 +232,12 @@ class SecurityAuditObserver(BaseObserver):
         return safe_repr(shown) if isinstance(shown, dict | list) else shown
 
     def _write(self, kind: str, record: dict[str, Any], *, is_alert: bool) -> None:
+        logger, level = self._logger, logging.WARNING if is_alert else logging.INFO
         try:
+            if isinstance(logger, logging.Logger) and not logger.isEnabledFor(level):
+                return
             line = f"{kind}: {json.dumps(record)}"
-            (self._logger.warning if is_alert else self._logger.info)(line)
+            (logger.warning if is_alert else logger.info)(line)
         except Exception as error:
             next(self._failed_writes)
             if self.critical:

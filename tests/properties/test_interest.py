@@ -128,25 +128,18 @@ class Asked:
             and (self.hook != "contexts" or holds(self.hook_takes, state, n, ending))
         )
 
-    @property
-    def asks(self) -> bool:
-        return bool(self.when or self.hook == "contexts" or any(chosen.predicates for chosen in self.wants))
-
     def hears(self, n, ending) -> list[str]:
         """Return the states it is told in one call."""
         told, begun = [], False
-        # Who hears no end without a beginning.
-        pairs = self.sort in ("bound", "guard") or (self.sort == "guard by update" and PRE in self.states)
+        # Who is asked at the beginning, or counts it, hears nothing more of a call of which it did not hear that.
+        pairs = self.sort in ("bound", "guard") or (self.sort == "guard by update" and self.may_hear(PRE))
         if self.sort == "guard" and not self.may_hear(PRE):
             return []
         for state in VISITED[ending]:
-            if self.sort == "guard" and state in TERMINAL_STATES:
-                wanted = begun
-            elif self.asks and begun and state in TERMINAL_STATES and self.may_hear(state):
-                wanted = True
+            if state in TERMINAL_STATES and (begun or self.sort == "guard"):
+                wanted = begun and (self.sort == "guard" or self.may_hear(state))
             else:
-                wanted = self.wants_to_hear(state, n, ending)
-                wanted = wanted and (state is PRE or begun or not (self.asks and pairs))
+                wanted = self.wants_to_hear(state, n, ending) and (state is PRE or begun or not pairs)
             if wanted:
                 told.append(self.noted(state))
                 begun = begun or state is PRE

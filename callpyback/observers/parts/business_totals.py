@@ -6,7 +6,7 @@ import copy
 import math
 import sys
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from callpyback.observers.parts.sums import CompensatedSum
 from callpyback.observers.parts.windows import TimeBuckets
@@ -20,13 +20,8 @@ DAY: Final = 86_400
 _STEPS: Final = 60
 
 
-class Sample(NamedTuple):
-    """One call: numbers alone, nothing of its objects."""
-
-    function: FunctionTotals
-    timestamp: float
-    success: bool
-    values: tuple[tuple[str, float], ...]
+Sample = tuple["FunctionTotals", float, bool, list[tuple[str, float]]]
+"""One call: its function, when it ended, whether it succeeded, and values by metric. Nothing of its objects."""
 
 
 class FunctionTotals:
@@ -64,24 +59,23 @@ class Trends:
         batch = self.waiting[:number]
         del self.waiting[:number]
         for sample in batch:
-            self._add(sample)
+            self._add(*sample)
 
-    def _add(self, sample: Sample) -> None:
-        function = sample.function
+    def _add(self, function: FunctionTotals, timestamp: float, success: bool, values: list[tuple[str, float]]) -> None:  # noqa: FBT001 - of a record
         function.calls += 1
-        function.successes += sample.success
-        if not sample.values:
+        function.successes += success
+        if not values:
             return
-        recent, day = self.recent.at(sample.timestamp), self._day(sample.timestamp)
-        for metric, value in sample.values:
-            function.metrics.setdefault(metric, CompensatedSum()).add(value)
-            if sample.success:
+        recent, day = self.recent.at(timestamp), self._day(timestamp)
+        for metric, value in values:
+            _sum_of(metric, function.metrics).add(value)
+            if success:
                 function.value.add(value)
-            self.events.append((sample.timestamp, function.name, metric, value, sample.success))
+            self.events.append((timestamp, function.name, metric, value, success))
             recent.events += 1
             recent.metrics[metric] = recent.metrics.get(metric, 0.0) + value
             if day is not None:
-                day.setdefault(metric, CompensatedSum()).add(value)
+                _sum_of(metric, day).add(value)
 
     def _day(self, timestamp: float) -> dict[str, CompensatedSum] | None:
         if not math.isfinite(timestamp):
@@ -107,3 +101,10 @@ class Trends:
         self.events.clear()
         self.recent.clear()
         self.days.clear()
+
+
+def _sum_of(metric: str, sums: dict[str, CompensatedSum]) -> CompensatedSum:
+    known = sums.get(metric)
+    if known is None:
+        known = sums[metric] = CompensatedSum()
+    return known

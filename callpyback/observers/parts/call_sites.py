@@ -16,7 +16,7 @@ from callpyback.core.safe_repr import one_line
 if TYPE_CHECKING:
     from callpyback.core.functions import FunctionSignature
 
-_PACKAGE: Final = f"{Path(__file__).parents[1]}{os.sep}"
+_PACKAGE: Final = f"{Path(__file__).parents[2]}{os.sep}"
 _WRAPPER: Final = "<callpyback "
 _STARTERS: Final = ("asyncio.", "concurrent.futures.", "threading")
 """Modules that call what they were given elsewhere: that they did says nothing."""

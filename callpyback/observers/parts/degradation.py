@@ -8,16 +8,18 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from callpyback.core.configuration import checked_count, looking_at, refuse
+from callpyback.core.configuration import checked_count, checked_seconds, looking_at, refuse
 
 _CHANCE: Final = 0.0001
+_LEAST: Final = 0.001
 
 
 class Degradation:
     """Compares the newest durations of a function with those before them.
 
-    They have become slower if the mean of the newest is more than `factor` times the mean of those before, and, so that
-    one outlier among ten is no alarm, if their ranks are too high for chance: by the one-sided test of Mann and Whitney
+    They have become slower if the mean of the newest is more than `factor` times the mean of those before, by `least`
+    seconds or more (a function of a microsecond is slower whenever the machine changes its clock), and, so that one
+    outlier among ten is no alarm, if their ranks are too high for chance: by the one-sided test of Mann and Whitney
     ("On a test of whether one of two random variables is stochastically larger than the other", Annals of Mathematical
     Statistics 18(1), 1947), with the normal approximation corrected for ties and continuity.
 
@@ -30,6 +32,7 @@ class Degradation:
         recent: How many of the newest are compared.
         history: With how many before them.
         factor: How much greater the mean of the newest must be.
+        least: Seconds by which it must be greater as well.
         chance: How probable such ranks may be at most if nothing has changed; None to compare the means alone.
 
     Raises:
@@ -41,14 +44,21 @@ class Degradation:
         (True, False)
     """
 
-    __slots__ = ("chance", "factor", "history", "recent")
+    __slots__ = ("chance", "factor", "history", "least", "recent")
 
     def __init__(
-        self, recent: int = 10, history: int = 90, factor: float = 1.5, *, chance: float | None = _CHANCE
+        self,
+        recent: int = 10,
+        history: int = 90,
+        factor: float = 1.5,
+        *,
+        least: float = _LEAST,
+        chance: float | None = _CHANCE,
     ) -> None:
         self.recent = checked_count("recent", recent)
         self.history = checked_count("history", history)
         self.factor = _checked_between("factor", factor, 1, math.inf, "a number greater than 1, such as 1.5")
+        self.least = checked_seconds("least", least, zero=True)
         expected = "a probability, such as 0.0001, or None to compare the means alone"
         self.chance = None if chance is None else _checked_between("chance", chance, 0, 1, expected)
         if chance is not None and not self._least_chance() <= chance:
@@ -62,7 +72,7 @@ class Degradation:
 
     def is_worse(self, recent: Sequence[float], history: Sequence[float]) -> bool:
         """Return whether the newest durations are slower."""
-        if not self._is_above(recent, history, self.factor):
+        if not self._is_above(recent, history, self.factor) or _mean(recent) - _mean(history) < self.least:
             return False
         return self.chance is None or chance_of_ranks(recent, history) <= self.chance
 
@@ -76,20 +86,24 @@ class Degradation:
         return (1 + self.factor) / 2
 
     def _is_above(self, recent: Sequence[float], history: Sequence[float], factor: float) -> bool:
-        return sum(recent) / len(recent) > sum(history) / len(history) * factor
+        return _mean(recent) > _mean(history) * factor
 
     def _least_chance(self) -> float:
         return chance_of_ranks(range(self.history, self.needed), range(self.history))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self.recent, self.history, self.factor, self.chance)
+        return _restored, (self.recent, self.history, self.factor, self.least, self.chance)
 
     def __repr__(self) -> str:
-        return f"Degradation({self.recent}, {self.history}, {self.factor}, chance={self.chance})"
+        return f"Degradation({self.recent}, {self.history}, {self.factor}, least={self.least}, chance={self.chance})"
 
 
-def _restored(recent: int, history: int, factor: float, chance: float | None) -> Degradation:
-    return Degradation(recent, history, factor, chance=chance)
+def _restored(recent: int, history: int, factor: float, least: float, chance: float | None) -> Degradation:
+    return Degradation(recent, history, factor, least=least, chance=chance)
+
+
+def _mean(samples: Sequence[float]) -> float:
+    return sum(samples) / len(samples)
 
 
 def _checked_between(parameter: str, value: Any, least: float, greatest: float, expected: str) -> float:
