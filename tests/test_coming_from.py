@@ -222,7 +222,7 @@ def test_profilers_of_python_see_the_handlers(bus):
     assert "slow_handler" in shown.getvalue()
 
 
-def test_reset_and_cleanup_forget_what_was_processed(bus):
+def test_cleanup_is_what_close_does(bus):
     class Managed(Counting):
         def close(self):
             self.seen.clear()
@@ -339,3 +339,11 @@ def test_names_filters_and_both_together():
     bus.process("ev2", n=2)
     bus.process("ev1", n=2)
     assert got == [("name", "ev1"), ("filter", "ev2"), ("name", "ev1"), ("filter", "ev1"), ("both", "ev1")]
+
+
+def test_a_handler_without_want_gets_every_event():
+    bus, got = EventBus(), []
+    bus.register(lambda proc, ev: got.append(ev.name), "all")
+    for name in ("ev1", "ev2"):
+        bus.process(name)
+    assert got == ["ev1", "ev2"]

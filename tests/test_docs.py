@@ -5,6 +5,7 @@ That its code blocks run is tested by `make docs`.
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
 import re
@@ -181,7 +182,7 @@ def test_what_a_class_offers_is_on_its_page(page, cls):
         ("observers.md", callpyback.TimingObserver),
         ("observers.md", SlowExecution),
         ("decorator.md", callpyback.factory),
-        ("decorator.md", callpyback.CallPyBack.add_observer),
+        ("choosing.md", callpyback.Subscription),
         ("testing.md", RecordingObserver),
         ("testing.md", build_context),
         ("time.md", callpyback.MockTimeSource),
@@ -248,7 +249,7 @@ def test_the_names_a_callback_can_take_are_those_of_the_error_message():
     section = read(REFERENCE / "observers.md").partition("A callback takes")[2].partition("\n## ")[0]
     listed = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
     assert sorted(re.findall(r"`(\w+)`", " ".join(listed))) == sorted(named)
-    assert len(named) == 17  # "seventeen names", say the tutorial and the how-to
+    assert len(named) == 22  # "twenty-two names", say the tutorial and the how-to
 
 
 def test_the_defaults_of_guards_are_those_of_the_signatures_on_their_page():
@@ -383,3 +384,29 @@ def test_the_messages_that_troubleshooting_quotes_are_those_of_the_library():
         messages.append(str(refused.value))
     quoted = [row[0] for row in table(DOCS / "how-to" / "troubleshooting.md", "it says", "do")]
     assert [[quote in message for message in messages].count(True) for quote in quoted] == [1] * len(MISUSES)
+
+
+COMING_FROM = sorted((DOCS / "coming-from").glob("*.md"))
+
+
+@functools.cache
+def known_tests(path):
+    """Return the ids of the tests in a file, without its name."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        inner = node.body if isinstance(node, ast.ClassDef) else [node]
+        prefix = f"{node.name}::" if isinstance(node, ast.ClassDef) else ""
+        functions = (known for known in inner if isinstance(known, ast.FunctionDef | ast.AsyncFunctionDef))
+        found |= {prefix + known.name for known in functions if known.name.startswith("test_")}
+    return found
+
+
+@pytest.mark.parametrize("page", COMING_FROM, ids=shown)
+def test_each_row_of_a_table_for_people_of_another_system_names_a_test_that_exists(page):
+    tables = re.findall(r"^\| theirs \| here \| test \|\n\|[-|]+\|\n((?:\|.*\|\n)+)", read(page), re.MULTILINE)
+    rows = [row for found in tables for row in found.splitlines()]
+    test_id = re.compile(r"(test_\w+\.py)::([\w:]+)")
+    assert rows
+    assert [row for row in rows if not test_id.search(row.rpartition(" | ")[2])] == []
+    named = test_id.findall(read(page))
+    assert [f"{file}::{name}" for file, name in named if name not in known_tests(ROOT / "tests" / file)] == []

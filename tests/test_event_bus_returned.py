@@ -70,7 +70,11 @@ class TestReturnedEvents:
         returning(bus, {"a": Event("b")})
         assert processed(bus, "a") == ["a", "b"]
 
-    @pytest.mark.parametrize("value", [0, 7, True, "b", b"b", {"b": 1}, 1.5, object(), [], Event], ids=repr)
+    @pytest.mark.parametrize(
+        "value",
+        [0, 7, True, "b", b"b", {"b": 1}, 1.5, object(), [], Event],
+        ids=lambda value: repr(value).partition(" at 0x")[0],
+    )
     def test_what_is_no_event_is_dropped(self, bus, value):
         returning(bus, {"a": value if value != "b" else NEVER})
         assert processed(bus, "a") == ["a"]

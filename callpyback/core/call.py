@@ -82,8 +82,7 @@ class _Unset:
     notice: RetryNotice | ProgressNotice | None = None  # of a `Noticed` alone
 
     held: dict[Registration, Any] | None = None  # the tokens of the guards that were asked
-    _slots: dict[Registration, dict[str, Any]] | None = None
-    _shared: Shared | None = None
+    _slots: dict[Registration | None, Any] | None = None  # of each observer, and under None what all of them share
     _success: ExecutionResult | None = None
     _failure: ExecutionFailure | None = None
     _timestamp: float | None = None
@@ -217,15 +216,16 @@ class Call(_Unset):
         if self._slots is None:
             self._slots = {}
             self.plan.uses_slots = True
-        return self._slots.setdefault(listener.registration, {})
+        return self._slots.setdefault(listener.registration, {})  # type: ignore[no-any-return]
 
     @property
     def shared(self) -> Shared:
         """What the observers of this call tell each other."""
-        if self._shared is None:
+        if self._slots is None:
+            self._slots = {}
             self.plan.uses_slots = True
-            vars(self).setdefault("_shared", Shared())  # one step: others may read it in another thread
-        return self._shared  # type: ignore[return-value]
+        shared: Shared = self._slots.setdefault(None, Shared())  # one step: another thread may read it too
+        return shared
 
     def tags_at(self, state: ExecutionState) -> dict[Any, Any]:
         """Return the tags as contexts of this state show them: none until the body has begun."""
@@ -293,7 +293,7 @@ class Call(_Unset):
             self.raised.release()
         self.expired = self.stands_in = None
         if not self.plan.keeps_slots:
-            self._slots = self._shared = None
+            self._slots = None
         return call
 
     def without_problem(self) -> BaseException | None:
@@ -305,6 +305,6 @@ class Call(_Unset):
         """Let go of what only the running call needs; contexts that were kept stay readable."""
         self.interrupt = self.expired = self.stands_in = self.held = None
         if not self.plan.keeps_slots:
-            self._slots = self._shared = None
+            self._slots = None
         if self.raised is not None and (self.plan.shows_contexts or self.vetoed):
             self.raised.release()

@@ -62,12 +62,11 @@ class CurrentCall:
     def __setitem__(self, name: Any, value: Any) -> None:
         """Tag this call."""
         tags = self._tags
-        if tags is None:
-            if self._call is None:
-                return
+        if tags is not None:
+            tags[name] = value
+        elif self._call is not None:
             # No lock: CPython changes threads at calls and backward jumps, and there is none up to the store.
-            self._tags = tags = {}
-        tags[name] = value
+            self._tags = {name: value}
 
     def __getitem__(self, name: Any) -> Any:
         """Return a tag; None where there is no running call that could have any."""

@@ -251,7 +251,9 @@ def test_any_set_of_failing_observers_changes_neither_outcome_nor_what_others_ar
         assert TELLING == []
     for observer in observers:
         assert observer.function is function
-        health = [known for known in handle(function).health.values() if known.name.split("#")[0] == type(observer).__name__]
+        health = [
+            known for known in handle(function).health.values() if known.name.split("#")[0] == type(observer).__name__
+        ]
         assert sum(known.failures for known in health) >= (0 if observer.how == "remove itself" else observer.failures)
 
 
