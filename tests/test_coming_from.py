@@ -27,6 +27,7 @@ from callpyback import (
     Event,
     EventBus,
     ExecutionState,
+    MockTimeSource,
     ProfilingObserver,
     current_call,
     observes,
@@ -148,7 +149,7 @@ def test_events_emitted_outside_an_event_loop_are_processed_in_the_background(bu
     threads = []
 
     class Slow(BaseObserver):
-        def update(self, event):
+        def on_event(self, event):
             threads.append(threading.current_thread())
 
     with bus:
@@ -178,20 +179,26 @@ def test_a_debug_observer_writes_to_a_logger(bus, caplog):
 
 
 def test_the_performance_report_has_the_keys_of_panther(bus):
-    class Failing(Counting):
-        def on_event(self, event):
-            super().on_event(event)
-            if event.name == "error.occurred":
-                raise ValueError
+    clock = MockTimeSource()
 
-    profiler = ProfilingObserver(Failing())
-    bus.register_observer(profiler)
-    for name in ("test.started", "test.started", "metrics.collected", "error.occurred"):
-        bus.emit(name)
+    class Slow(Counting):
+        def on_event(self, event):
+            clock.advance(event.data["seconds"])
+            if event.name == "error.occurred":
+                raise ValueError(event.name)
+
+    profiler = bus.register_observer(ProfilingObserver(Slow(), time_source=clock))
+    for name, seconds in [("test.started", 1), ("test.started", 1), ("metrics.collected", 1), ("error.occurred", 5)]:
+        bus.emit(name, seconds=seconds)
     report = profiler.get_performance_report()
-    assert {"avg_processing_time", "median_processing_time", "max_processing_time"} <= set(report)
-    assert (report["total_events"], report["error_rate"]) == (4, 0.25)
-    assert report["events_by_type"] == {"error.occurred": 1, "metrics.collected": 1, "test.started": 2}
+    assert {key: report[key] for key in report if key not in ("observers", "total_processing_time")} == {
+        "total_events": 4,
+        "avg_processing_time": 2.0,
+        "median_processing_time": 1.0,
+        "max_processing_time": 5.0,
+        "error_rate": 0.25,
+        "events_by_type": {"test.started": 2, "metrics.collected": 1, "error.occurred": 1},
+    }
 
 
 def test_observers_in_memory_can_be_counted_and_go_when_they_are_removed(bus):
@@ -284,24 +291,39 @@ def test_context_is_added_in_the_body_and_seen_at_each_later_stage():
     ]
 
 
-def test_a_category_is_a_state_wherever_it_is_reached():
-    seen = []
+@pytest.fixture
+def told():
+    """Return what is told of the calls of a function that fails and of one that succeeds, wherever they are made."""
 
-    @observes(ExecutionState.POST_FAILURE, name="crashes")
-    def on_any_crash(context):
-        seen.append(repr(context.result.exception))
+    def told(state):
+        seen = []
 
-    @CallPyBack(default_return=None)
-    def work(fails):
-        if fails:
+        @observes(state, name="category")
+        def note(context):
+            seen.append(context.function_signature.name)
+
+        @CallPyBack()
+        def good():
+            return "done"
+
+        @CallPyBack(default_return=None)
+        def bad():
             raise ValueError("broken")
 
-    try:
-        work(fails=True)
-        work(fails=False)
-    finally:
-        remove_global_observer("crashes")
-    assert seen == ["ValueError('broken')"]
+        good()
+        bad()
+        return seen
+
+    yield told
+    remove_global_observer("category")
+
+
+def test_completed_of_observatory_is_post_success(told):
+    assert told(ExecutionState.POST_SUCCESS) == ["good"]
+
+
+def test_crashed_of_observatory_is_post_failure(told):
+    assert told(ExecutionState.POST_FAILURE) == ["bad"]
 
 
 # EvProc

@@ -30,10 +30,32 @@ from callpyback import (
     handlers,
     on_success,
 )
+from callpyback.config.catalogue import BUILT_IN
 from callpyback.core.state_machine import PLAIN_STATES, TRANSITIONS
 from callpyback.delivery import Ledger
 from callpyback.observers import QuantileSketch, SlowExecution
+from callpyback.observers.history import CallRecord
 from callpyback.testing import RecordedCall, RecordingObserver, build_context
+
+READY_MADE = {
+    callpyback.StateObserver: "ready-made.md",
+    callpyback.ProcessingObserver: "ready-made.md",
+    callpyback.HistoryObserver: "ready-made.md",
+    callpyback.DebugObserver: "ready-made.md",
+    callpyback.ProgressObserver: "ready-made.md",
+    callpyback.ProfilingObserver: "ready-made.md",
+    callpyback.SamplingObserver: "ready-made.md",
+    callpyback.DeduplicateObserver: "ready-made.md",
+    callpyback.PerformanceProfileObserver: "reports-and-alerts.md",
+    callpyback.BusinessMetricsObserver: "reports-and-alerts.md",
+    callpyback.SecurityAuditObserver: "reports-and-alerts.md",
+    callpyback.AlertObserver: "reports-and-alerts.md",
+    callpyback.OverlapObserver: "reports-and-alerts.md",
+    callpyback.WebhookObserver: "sinks.md",
+    callpyback.DatabaseObserver: "sinks.md",
+}
+OF_ALL_OBSERVERS = ("bind", "is_leaf", "reset_after_fork")
+TABLELESS = (callpyback.StateObserver, callpyback.ProfilingObserver)
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -121,6 +143,9 @@ def test_every_public_name_is_in_the_reference(module):
         ("context.md", callpyback.FunctionSignature),
         ("context.md", callpyback.FunctionKind),
         ("context.md", callpyback.RetryNotice),
+        ("choosing.md", callpyback.Hearing),
+        ("current-call.md", callpyback.CurrentCall),
+        ("current-call.md", callpyback.ProgressNotice),
         ("delivery.md", callpyback.BackgroundObserver),
         ("delivery.md", Ledger),
         ("guards.md", callpyback.CacheObserver),
@@ -133,11 +158,15 @@ def test_every_public_name_is_in_the_reference(module):
         ("handlers.md", callpyback.Retry),
         ("handlers.md", handlers.BaseHandler),
         ("locals.md", callpyback.TracingVariableExtractor),
+        ("masking.md", callpyback.Masking),
         ("observers.md", callpyback.BaseObserver),
         ("observers.md", callpyback.LoggingObserver),
         ("observers.md", callpyback.MetricsObserver),
         ("observers.md", callpyback.TimingObserver),
         ("observers.md", callpyback.ObserverHealth),
+        *((page, cls) for cls, page in READY_MADE.items()),
+        ("ready-made.md", CallRecord),
+        ("reports-and-alerts.md", callpyback.Degradation),
         ("states.md", callpyback.ExecutionState),
         ("states.md", callpyback.StateMachine),
         ("testing.md", RecordedCall),
@@ -151,13 +180,21 @@ def test_what_a_class_offers_is_on_its_page(page, cls):
     text = code(REFERENCE / page)
     own = [name for name in vars(cls) if not name.startswith("_")]
     assert own
+    if cls in READY_MADE:
+        own = [name for name in own if name not in (*vars(callpyback.BaseObserver), *OF_ALL_OBSERVERS)]
     assert [name for name in own if not re.search(rf"\b{name}\b", text)] == []
 
 
 @pytest.mark.parametrize(
     ("page", "function"),
     [
+        ("configuration.md", callpyback.create_observer),
+        ("configuration.md", callpyback.describe_observers),
+        ("configuration.md", callpyback.load_observers),
+        ("configuration.md", callpyback.register_observer_type),
         ("context.md", callpyback.FunctionSignature),
+        ("current-call.md", callpyback.CurrentCall.track),
+        ("current-call.md", callpyback.on_progress),
         ("delivery.md", callpyback.BackgroundObserver),
         ("delivery.md", callpyback.BatchingObserver),
         ("errors.md", callpyback.CallVetoed),
@@ -203,6 +240,44 @@ def test_the_sketch_that_the_reference_names_exists():
 def test_the_parameters_of_the_decorator_are_those_of_its_table():
     listed = [row[0] for row in table(REFERENCE / "decorator.md", "parameter", "default", "")]
     assert sorted(listed) == sorted(set(inspect.signature(CallPyBack.__init__).parameters) - {"self"})
+
+
+COMMON = {"priority", "name", "time_source", "max_queue", "overflow", "block_timeout", "exit_timeout"}
+"""Parameters that the pages tell once for several observers."""
+
+
+@pytest.mark.parametrize("cls", READY_MADE, ids=lambda cls: cls.__name__)
+def test_the_parameters_and_defaults_of_ready_made_observers_are_those_of_their_tables(cls):
+    if cls in TABLELESS:
+        pytest.skip("its parameters are told in its first sentence")
+    section = read(REFERENCE / READY_MADE[cls]).partition(f"\n## {cls.__name__}\n")[2]
+    listed = re.search(r"^\| parameter \| default \| \|\n\|[-|]+\|\n((?:\|.*\|\n)+)", section, re.MULTILINE)[1]
+    rows = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in listed.splitlines()]
+    told = {name: row[1] for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+    parameters = inspect.signature(cls).parameters
+    assert sorted(set(told) | COMMON & set(parameters)) == sorted(parameters)
+    defaults = {name: parameters[name].default for name in told}
+    literals = {name: cell for name, cell in told.items() if re.fullmatch(r"(None|True|False|[\d.]+|`[^`]+`)", cell)}
+    shown = {name: normal(cell.strip("`")) for name, cell in literals.items() if defaults[name] is not None}
+    assert shown == {name: normal(as_written(defaults[name])) for name in shown}
+    assert [name for name, cell in told.items() if not cell and defaults[name] is not inspect.Parameter.empty] == []
+
+
+def test_the_types_of_observers_are_those_of_the_library():
+    listed = re.search(r"\*\*The library's own:\*\*(.+?)\.\n", read(REFERENCE / "configuration.md"), re.DOTALL)[1]
+    assert re.findall(r"`(\w+)`", listed) == sorted(BUILT_IN)
+
+
+def test_the_two_formats_of_configuration_say_the_same(tmp_path):
+    text = read(REFERENCE / "configuration.md")
+    asked = []
+    for suffix in ("toml", "yaml"):
+        path = tmp_path / f"observers.{suffix}"
+        path.write_text(re.search(rf"^```{suffix}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[1], encoding="utf-8")
+        asked.append([{**entry, "place": ""} for entry in callpyback.describe_observers(path)])
+        for observer in callpyback.load_observers(path):
+            assert isinstance(observer, callpyback.Subscription)
+    assert asked[0] == asked[1]
 
 
 def test_the_table_of_states_is_that_of_the_code():
@@ -343,6 +418,11 @@ def signature_as_written(cls):
     return str(inspect.Signature(bare)).strip("()").replace("<class 'Exception'>", "Exception")
 
 
+def as_written(default):
+    """Return a default as code has it."""
+    return re.sub(r"<class '(\w+)'>", r"\1", repr(default)).replace("'", '"')
+
+
 def normal(parameters):
     """Return parameters as they are compared: numbers as numbers, on one line."""
     return re.sub(r"(?<=\d)_(?=\d)", "", " ".join(parameters.split()))
@@ -355,6 +435,10 @@ class Awaited(callpyback.BaseObserver):
 
 def generator():
     yield
+
+
+def requiring(name, other):
+    return callpyback.Subscription(MetricsObserver(), name=name, requires=other)
 
 
 MISUSES = [
@@ -373,6 +457,14 @@ MISUSES = [
     lambda: handlers.DefaultErrorHandler() | handlers.TimeoutErrorHandler(),
     lambda: handlers.Handler(ValueError),
     lambda: CallPyBack(max_execution_time="soon"),
+    lambda: CallPyBack(observers=[callpyback.Subscription(MetricsObserver(), requires="audit")])(generator),
+    lambda: CallPyBack(observers=[requiring("a", "b"), requiring("b", "a")])(generator),
+    lambda: CallPyBack(
+        observers=[requiring("a", "b"), callpyback.Subscription(MetricsObserver(), name="b", match="-")]
+    )(generator),
+    lambda: CallPyBack(observers=[callpyback.Subscription(MetricsObserver(), name="a") for _ in "ab"]),
+    lambda: callpyback.EventBus().register(MetricsObserver()),
+    lambda: CallPyBack(observers=[type("Slip", (callpyback.StateObserver,), {"on_sucess": print})()]),
 ]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
+from callpyback.errors import NO_VALUE
+
 if TYPE_CHECKING:
     from callpyback.core.handle import FunctionHandle
     from callpyback.core.state_machine import ExecutionState, Notice
@@ -35,7 +37,7 @@ class Hook:
         self, callback: None = None, *, priority: float = 0, name: str | None = None, weak: bool = False
     ) -> Callable[[C], C]: ...
     def __call__(
-        self, callback: Any = None, *, priority: float = 0, name: str | None = None, weak: bool = False
+        self, callback: Any = NO_VALUE, *, priority: float = 0, name: str | None = None, weak: bool = False
     ) -> Any:
         """Register a callback, or return a decorator that does.
 
@@ -56,7 +58,7 @@ class Hook:
             self._handle.add_observer(observer, weak=weak)
             return callback
 
-        return register if callback is None else register(callback)
+        return register if callback is NO_VALUE else register(callback)
 
     def __repr__(self) -> str:
         return f"<Hook for {', '.join(state.name for state in self._told)} of {self._handle!r}>"

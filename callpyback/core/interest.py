@@ -98,7 +98,18 @@ def want(*criteria: Any) -> Callable[[T], T]:
             target.wants = (chosen, *known)  # type: ignore[attr-defined]
             return target
 
+    choose.is_want = True  # type: ignore[attr-defined]
     return choose
+
+
+def refuse_bare_want(function: Any) -> None:
+    """Refuse what `@want` without parentheses makes of a function.
+
+    Raises:
+        ConfigurationError: It is that.
+    """
+    if getattr(function, "is_want", False) is True:
+        refuse("handler", function, 'a function; write @want("...") with what is wanted, in parentheses, above it')
 
 
 class Interest:

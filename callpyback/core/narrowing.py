@@ -43,17 +43,27 @@ def narrow(listener: Listener, interest: Interest, signature: FunctionSignature)
         return
     listener.tells = {told: tell for told, tell in listener.tells.items() if tests[told] is not False}
     if all(isinstance(test, bool) for test in tests.values()):
-        if _PRE not in listener.tells:
-            listener.begin = None
+        if listener.begin is not None and set(listener.tells).isdisjoint(TERMINAL_STATES) != (
+            _PRE not in listener.tells
+        ):
+            _tell_by_contexts(listener)  # a beginning without its end, or an end without its beginning, miscounts
         return
     # No longer called with plain values, nor with a context made before the question.
     listener.is_bound = False
     listener.wants_variables = listener.asks = True
-    begins = listener.begin is not None or (listener.registration.guard and _PRE in tests)
+    begins = _PRE in listener.tells and (listener.begin is not None or listener.registration.guard)
     listener.update = listener.begin = listener.end = None
     listener.tells = {
         told: _if_wanted(listener, told, tests[told], tell, begins=begins) for told, tell in listener.tells.items()
     }
+
+
+def _tell_by_contexts(listener: Listener) -> None:
+    if callable(listener.registration.update):
+        listener.is_bound, listener.begin, listener.end = False, None, None
+        listener.tells = {told: listener.told_by_context(told) for told in listener.tells}
+    elif _PRE not in listener.tells:
+        listener.begin = None
 
 
 def _tests(listener: Listener, interest: Interest, signature: FunctionSignature) -> dict[Told, Test]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypedDict, TypeV
 
 from callpyback.core.configuration import checked_clocks, checked_count, checked_switch, looking_at, refuse
 from callpyback.core.subscription import subscribed
+from callpyback.errors import NO_VALUE
 from callpyback.events.channel import Channel
 from callpyback.events.emitting import Emitter, refuse_event
 from callpyback.events.event import Event
@@ -146,7 +147,7 @@ class EventBus(Emitter):
     def register(self, handler: None = None, name: str | None = None, **asked: Unpack[Asked]) -> Callable[[T], T]: ...
     def register(
         self,
-        handler: Any = None,
+        handler: Any = NO_VALUE,
         name: str | None = None,
         *,
         events: Any = None,
@@ -186,7 +187,7 @@ class EventBus(Emitter):
             self._channel.add(subscribed(given, **asked), events, self)
             return given
 
-        return register if handler is None else register(handler)
+        return register if handler is NO_VALUE else register(handler)
 
     def register_observer(self, observer: T, name: str | None = None, **asked: Unpack[Asked]) -> T:
         """Tell an observer of events from now on; what is asked for it is as in `register`.

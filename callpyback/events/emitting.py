@@ -97,7 +97,7 @@ class Emitter:
             made.timestamp = self._now()
             return made
         if not isinstance(event, Event):
-            return self._begun(str(event) if isinstance(event, str) else refuse_event(event), data)
+            return self._begun(str.__str__(event) if isinstance(event, str) else refuse_event(event), data)
         if data:
             refuse("data", data, "none beside an event; data goes with the name of one that is to be made")
         if "timestamp" not in vars(event):

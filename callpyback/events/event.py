@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import types
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -47,6 +48,12 @@ class _Timestamp(_Lazy):
         return time.time()
 
 
+def _is_set(event: Any, owner: type, name: str) -> bool:
+    if name in vars(event):
+        return True
+    return isinstance(getattr(owner, name, None), types.MemberDescriptorType) and hasattr(event, name)  # slots=True
+
+
 class _Data(_Lazy):
     """The fields of a dataclass as they are now; else a dictionary of the event's own."""
 
@@ -54,7 +61,7 @@ class _Data(_Lazy):
         fields = getattr(owner, "__dataclass_fields__", None)
         if event is None or not fields:
             return super().__get__(event, owner)
-        return {name: getattr(event, name) for name in fields if name in vars(event)}
+        return {name: getattr(event, name) for name in fields if _is_set(event, owner, name)}
 
     def made(self, event: Any) -> dict[str, Any]:  # noqa: ARG002
         return {}

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from callpyback.core.configuration import looking_at, refuse
 from callpyback.core.functions import signature_of
+from callpyback.core.interest import refuse_bare_want
 from callpyback.core.observer_checks import callback_of
 from callpyback.core.safe_repr import safe_repr, type_name
 from callpyback.events.event import Event
@@ -17,7 +18,7 @@ from callpyback.events.event import Event
 _MAX_EVENTS: Final = 1000  # far more than anybody names; what is given may be endless
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _BUS_AND_EVENT: Final = 2
-_OF_CALLS: Final = ("bind", "bind_guard")
+_OF_CALLS: Final = ("bind", "bind_guard", "hears_calls_alone")
 
 
 def handler_of(observer: Any) -> Callable[..., Any]:
@@ -26,6 +27,7 @@ def handler_of(observer: Any) -> Callable[..., Any]:
     Raises:
         ConfigurationError: There is nothing of that.
     """
+    refuse_bare_want(observer)
     if isinstance(observer, type):
         refuse("handler", observer, f"an instance, got the class; did you mean {observer.__name__}()?")
     if callable(observer) and has_every_attribute(observer):
@@ -33,7 +35,7 @@ def handler_of(observer: Any) -> Callable[..., Any]:
     on_event, update = getattr(observer, "on_event", None), getattr(observer, "update", None)
     if callable(on_event):
         return on_event  # type: ignore[no-any-return]
-    if callback_of(observer) is not None or any(callable(getattr(observer, word, None)) for word in _OF_CALLS):
+    if callback_of(observer) is not None or any(getattr(observer, word, None) for word in _OF_CALLS):
         refuse("handler", observer, "what takes an event, by on_event(event); this one hears of calls")
     # A dictionary has an `update` too, and so has a counter: neither is meant to be told of events.
     if callable(update) and hasattr(observer, "priority") and not getattr(update, "says_nothing", False):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Self,
 from callpyback.core.configuration import checked_clocks, checked_count, looking_at, refuse
 from callpyback.core.dispatch import belongs_to_program
 from callpyback.core.time_sources import SYSTEM
-from callpyback.errors import ConfigurationError
+from callpyback.errors import NO_VALUE, ConfigurationError
 from callpyback.events.connection import NotAwaitedError
 from callpyback.events.connections import Connections, check_name, merged
 from callpyback.events.emissions import emits, is_inside_an_emission
@@ -224,7 +224,9 @@ class EventHook(Generic[P]):
     def connect(
         self, callback: None = None, *, priority: float = 0, name: str | None = None, weak: bool = False
     ) -> Callable[[Callable[P, T]], Callable[P, T]]: ...
-    def connect(self, callback: Any = None, *, priority: float = 0, name: str | None = None, weak: bool = False) -> Any:
+    def connect(
+        self, callback: Any = NO_VALUE, *, priority: float = 0, name: str | None = None, weak: bool = False
+    ) -> Any:
         """Have a callback called by every emission from now on; as a decorator, with or without parentheses.
 
         Args:
@@ -242,7 +244,7 @@ class EventHook(Generic[P]):
             self._connections.add(given, self, priority=priority, name=name, weak=weak)
             return given
 
-        return connect if callback is None else connect(callback)
+        return connect if callback is NO_VALUE else connect(callback)
 
     def disconnect(self, callback: Callable[..., Any] | str) -> None:
         """Call a callback no more, given itself or its name; emissions under way in this thread included.

@@ -68,6 +68,7 @@ class BaseObserver:
     critical: bool = False
     guard: bool = False
     traces_calls: bool = False
+    hears_calls_alone: bool = False
     if TYPE_CHECKING:
         name: str
     else:

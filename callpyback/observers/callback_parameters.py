@@ -113,6 +113,8 @@ def wanted_by(callback: Callback) -> Wanted:
     Raises:
         ConfigurationError: It needs something there is not, or is a generator function, which would never run.
     """
+    if getattr(callback, "is_want", False) is True:
+        refuse("callback", callback, 'a function; write @want("...") with what is wanted, in parentheses, above it')
     if kind_of(callback) in (FunctionKind.GENERATOR, FunctionKind.ASYNC_GENERATOR):
         refuse("callback", callback, "a function; calling a generator function runs nothing, so remove the `yield`")
     signature = signature_of(callback)

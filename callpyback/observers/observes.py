@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import types
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
@@ -110,6 +111,14 @@ def _connecting(target: Any, told: tuple[Any, ...], asked: dict[str, Any]) -> Ca
         return lambda function: target(function, **asked)
     known = _handle_on(target)
     if known is not None:
+        if isinstance(target, types.MethodType) and not isinstance(target.__self__, type):
+            cls = type(target.__self__).__name__
+            refuse(
+                "target",
+                target,
+                f"the method of the class, {cls}.{target.__name__}: calls of all instances are heard; "
+                "when=lambda context: context.instance is yours leaves out those of others",
+            )
         return _as_observer(known.add_observer, told or tuple(TERMINAL_STATES), asked)
     if isinstance(target, type):
         refuse("target", target, f"{_POSSIBLE}; this is a class")

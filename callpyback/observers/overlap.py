@@ -116,6 +116,8 @@ class OverlapObserver(BaseObserver):
         (True, True)
     """
 
+    hears_calls_alone = True
+
     guard = True
     states = PLAIN_STATES
     notices = frozenset({Notice.RETRY})

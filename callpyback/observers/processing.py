@@ -71,6 +71,8 @@ class ProcessingObserver(BaseObserver):
         42
     """
 
+    hears_calls_alone = True
+
     states = TERMINAL_STATES
     _processor: Processor | None = None
     _takes_context: bool = False

@@ -100,6 +100,8 @@ class ProgressObserver(BaseObserver):
         ['APPLE', 'PLUM']
     """
 
+    hears_calls_alone = True
+
     states = TERMINAL_STATES
     notices = frozenset({Notice.PROGRESS})
     traces_calls = True

@@ -95,6 +95,8 @@ class SecurityAuditObserver(BaseObserver):
         ('ann', '192.0.2.1', False)
     """
 
+    hears_calls_alone = True
+
     def __init__(
         self,
         audit_logger: Any = None,

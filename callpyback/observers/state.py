@@ -69,6 +69,8 @@ class StateObserver(BaseObserver):
         ['POST_SUCCESS']
     """
 
+    hears_calls_alone = True
+
     _hooks: ClassVar[Told] = {}
     _is_narrowed: ClassVar[bool] = False
 

@@ -89,6 +89,8 @@ class DatabaseObserver(BatchingObserver):
         >>> folder.cleanup()
     """
 
+    hears_calls_alone = True
+
     observer: Writer
 
     def __init__(

@@ -100,6 +100,8 @@ class WebhookObserver(BackgroundObserver):
         >>> server.server_close()
     """
 
+    hears_calls_alone = True
+
     observer: Sender
 
     def __init__(

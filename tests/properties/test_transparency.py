@@ -364,7 +364,7 @@ def test_send_throw_and_close_reach_the_body_and_its_answer_comes_back(name, rea
     if way == "by nobody" and name == "generator":
         # The shell is `yield from` there, which closes the body, too, and drops what the body then returns.
         assume(("throw", GeneratorExit) not in steps)
-        assume(("close", None) not in steps or "return" not in reactions)
+        assume(("close", None) not in steps or {"go on", "return"}.isdisjoint(reactions))
     expected = transcribed(body(reactions), steps)
     assert transcribed(EVERY_WAY[way]()(body)(reactions), steps) == expected
 

@@ -13,6 +13,7 @@ from callpyback.core.observer_checks import (
     checked_notices,
     checked_priority,
     checked_states,
+    hears_events_alone,
     run_lifecycle,
     shown_name,
 )
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from callpyback.events.event import Event
     from callpyback.observers.base import States
 
-_MIRRORED: Final = ("when", "match", "is_interested", "traces_calls", "delivers_later")
+_MIRRORED: Final = ("when", "match", "events", "is_interested", "traces_calls", "delivers_later")
 _JOINED: Final = ("wants", "requires", "required_by")
 """What both an observer and its `update`, or its callback, may say."""
 
@@ -188,6 +189,8 @@ def what_it_says(observer: Any) -> dict[str, Any]:
 
 
 def _told(observer: Any) -> Any:
+    if hears_events_alone(observer):
+        return observer.on_event
     callback = callback_of(observer)
     return getattr(observer, "update", None) if callback is None else callback
 
