@@ -257,8 +257,8 @@ def test_a_logger_may_be_one_of_many_who_listen(bus, caplog):
 def test_a_call_knows_of_the_elevated_call_around_it():
     seen = []
 
-    def note(context):
-        seen.append((context.function_signature.name, context.depth, context.metadata.get("elevated", False)))
+    def note(function_signature, depth, metadata):
+        seen.append((function_signature.name, depth, metadata.get("elevated", False)))
 
     watch = CallPyBack(observers=[on_completion(note)])
 
