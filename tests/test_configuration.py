@@ -305,10 +305,10 @@ def test_an_observer_that_does_not_fit_one_function_is_added_to_none():
     @decorator
     async def coroutine(): ...
 
-    decorator(function_to_decorate)
+    plain = decorator(function_to_decorate)
     with pytest.raises(ConfigurationError, match="async"):
         decorator.add_observer(Awaited())
-    assert (decorator.observers, handle(coroutine).observers) == ((), ())
+    assert (decorator.observers, handle(coroutine).observers, handle(plain).observers) == ((), (), ())
 
 
 def test_removing_what_is_not_there_names_the_nearest():

@@ -42,11 +42,10 @@ def narrow(listener: Listener, interest: Interest, signature: FunctionSignature)
             listener.condition, listener.asks = first, True
         return
     listener.tells = {told: tell for told, tell in listener.tells.items() if tests[told] is not False}
+    ends = not TERMINAL_STATES.isdisjoint(listener.tells)
+    if listener.begin is not None and ends != (_PRE in listener.tells):
+        _tell_by_contexts(listener)  # a beginning without its end, or an end without its beginning, miscounts
     if all(isinstance(test, bool) for test in tests.values()):
-        if listener.begin is not None and set(listener.tells).isdisjoint(TERMINAL_STATES) != (
-            _PRE not in listener.tells
-        ):
-            _tell_by_contexts(listener)  # a beginning without its end, or an end without its beginning, miscounts
         return
     # No longer called with plain values, nor with a context made before the question.
     listener.is_bound = False

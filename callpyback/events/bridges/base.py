@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from callpyback.core.configuration import refuse
 from callpyback.core.health import Condition, ObserverHealth
 from callpyback.core.time_sources import SYSTEM
-from callpyback.errors import ConfigurationError
+from callpyback.errors import NO_VALUE, ConfigurationError
 from callpyback.events.bus import EventBus
 from callpyback.events.connections import check_name
 from callpyback.events.emissions import emits, is_inside_an_emission
@@ -71,7 +71,7 @@ class Bridge:
         message = f"{self!r} tells a bus: register handlers there, or leave `to` out for a hook"
         raise ConfigurationError(message)
 
-    def connect(self, callback: Any = None, **options: Any) -> Any:
+    def connect(self, callback: Any = NO_VALUE, **options: Any) -> Any:
         """Connect a callback to `hook`, as `EventHook.connect` does."""
         return self.hook.connect(callback, **options)
 
