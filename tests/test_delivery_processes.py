@@ -179,6 +179,21 @@ def test_hanging_observers_hold_up_the_end_of_the_program_for_their_time_at_most
 
 
 @needs_signals
+def test_what_the_end_of_the_program_drops_is_said_in_the_log():
+    script = """
+    class Hanging(BaseObserver):
+        def update(self, item):
+            time.sleep(3600)
+
+    background = BackgroundObserver(Hanging(), exit_timeout=0.2)
+    for number in range(5):
+        background.update(number)
+    """
+    done = subprocess.run(command(script), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert done.stderr == "observer Hanging did not finish in time: 4 contexts in its queue are dropped\n"
+
+
 def test_an_interrupt_ends_the_waiting_at_the_end_of_the_program():
     script = """
     import atexit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from threading import get_ident
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +13,9 @@ from callpyback.core.telling import enter, leave
 
 if TYPE_CHECKING:
     from callpyback.delivery.queue import OfferQueue
+
+_LAST_WORDS: Final = 0.05
+"""Seconds in which a line ought to be logged: whoever gives up has waited long enough already."""
 
 QUIET: Final = 5.0
 """Seconds without a loss after which it has ended: a queue that overflows every second is one loss, not many."""
@@ -45,7 +49,7 @@ class LossReport:
         """Begin, if something was lost since the last loss ended. Called by an offer to a full queue."""
         if not self.is_open and self._queue.overflowed > self._reported and self._open.acquire(blocking=False):
             self._bell.acquire(blocking=False)
-            if not _started(self._report, f"callpyback loss of {self._name}"):
+            if _started(self._report, f"callpyback loss of {self._name}") is None:
                 self._open.release()
 
     def end(self) -> None:
@@ -61,10 +65,22 @@ class LossReport:
             self._open.release()
 
     def give_up(self, number: int) -> None:
-        """Say that so many contexts are not going to be delivered any more."""
-        if number:
-            message = "observer %s did not finish in time: %d contexts in its queue are dropped"
-            _started(lambda: _say(message, self._name, number), f"callpyback loss of {self._name}")
+        """Say that so many contexts are not going to be delivered any more.
+
+        At the end of the program, where no thread can be started any more, it is said here: nobody's call waits then.
+        """
+        if not number:
+            return
+        message = "observer %s did not finish in time: %d contexts in its queue are dropped"
+
+        def say() -> None:
+            _say(message, self._name, number)
+
+        thread = _started(say, f"callpyback loss of {self._name}")
+        if thread is None:
+            say()
+        else:
+            thread.join(_LAST_WORDS)  # a program that ends now would end before its words
 
     def _report(self) -> None:
         try:
@@ -84,12 +100,14 @@ class LossReport:
             self._open.release()
 
 
-def _started(target: object, name: str) -> bool:
+def _started(target: Callable[[], object], name: str) -> threading.Thread | None:
+    """Return a thread that runs a function; None if there can be no more threads, or the interpreter is ending."""
     try:
-        threading.Thread(target=target, name=name, daemon=True).start()  # type: ignore[arg-type]
-    except Exception:  # noqa: BLE001 - no more threads, or the interpreter is ending
-        return False
-    return True
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        thread.start()
+    except Exception:  # noqa: BLE001 - see above
+        return None
+    return thread
 
 
 def _say(message: str, *args: object) -> None:
