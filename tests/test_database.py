@@ -196,6 +196,19 @@ def test_secrets_are_masked_at_any_depth(database, path):
     assert b"tulip" not in Path(path).read_bytes()
 
 
+def test_further_names_can_be_secret(database, path):
+    observer = database(masked_keys=["iban"])
+
+    @CallPyBack([observer], default_return=None)
+    def transfer(customer_iban):
+        raise ConnectionError(f"no answer for iban={customer_iban}")
+
+    transfer("DE02tulip")
+    assert observer.flush(LIMIT)
+    assert observer.shutdown(LIMIT)
+    assert b"tulip" not in Path(path).read_bytes()
+
+
 def test_without_arguments_no_repr_runs(database, path):
     class Loud:
         def __repr__(self):

@@ -125,6 +125,20 @@ def test_secrets_among_the_arguments_and_in_the_error_are_masked(receiver, webho
     assert request.payload["arguments"]["options"]["hosts"] == [{"token": "***REDACTED***"}]
 
 
+def test_further_names_can_be_secret(receiver, webhook):
+    server = receiver()
+    observer = webhook(server, masked_keys=["iban"])
+
+    @CallPyBack([observer], default_return=None)
+    def transfer(customer_iban):
+        raise ConnectionError(f"no answer for iban={customer_iban}")
+
+    transfer("DE02tulip")
+    observer.flush(LIMIT)
+    [request] = server.requests
+    assert b"tulip" not in request.body
+
+
 def test_nothing_of_the_call_is_kept_for_the_queue(receiver, webhook):
     server = receiver()
     observer = webhook(server)

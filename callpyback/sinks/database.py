@@ -6,9 +6,11 @@ import json
 import os
 import re
 import sqlite3
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from callpyback.core.configuration import checked_clocks, checked_count, checked_switch, looking_at, refuse
+from callpyback.core.masking import Masking
 from callpyback.core.state_machine import TERMINAL_STATES
 from callpyback.delivery.batching import BatchingObserver
 from callpyback.errors import nearest
@@ -53,6 +55,7 @@ class DatabaseObserver(BatchingObserver):
         path: The file, made if it does not exist, in a directory that does.
         table: The name of the table, made if it does not exist.
         arguments: Whether to store the arguments. Without them a call costs less, and no `__repr__` runs.
+        masked_keys: Names of further secrets, beside those of `Masking`.
         max_rows: The most rows the table keeps: older ones are deleted as new ones come. None keeps all.
         synchronous: "normal" or "full"; see above.
         batch_size: The most rows in a transaction.
@@ -99,6 +102,7 @@ class DatabaseObserver(BatchingObserver):
         *,
         table: str = "function_calls",
         arguments: bool = True,
+        masked_keys: Iterable[str] = (),
         max_rows: int | None = None,
         synchronous: Synchronous = "normal",
         batch_size: int = 500,
@@ -117,6 +121,7 @@ class DatabaseObserver(BatchingObserver):
         self.synchronous = _checked_synchronous(synchronous)
         self.max_rows = None if max_rows is None else checked_count("max_rows", max_rows)
         self._with_arguments = checked_switch("arguments", arguments)
+        self._masking = Masking(masked_keys)
         _, clock = checked_clocks(time_source)
         file = DatabaseFile(self.path, self.table, self.synchronous)
         writer = Writer(file, Pause(time_source), clock, self.max_rows, type(self).__name__)
@@ -143,7 +148,7 @@ class DatabaseObserver(BatchingObserver):
 
     def update(self, context: ExecutionContext) -> None:
         """Put the row of a call into the queue."""
-        self._offer(row_of(context, with_arguments=self._with_arguments))
+        self._offer(row_of(context, with_arguments=self._with_arguments, masking=self._masking))
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until everything that was offered before is committed, or lost.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from callpyback.core.masking import MASKING
+from callpyback.core.masking import MASKING, Masking
 from callpyback.core.safe_repr import one_line
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Row(NamedTuple):
     qualified_name: str
 
 
-def row_of(context: ExecutionContext, *, with_arguments: bool) -> Row:
+def row_of(context: ExecutionContext, *, with_arguments: bool, masking: Masking = MASKING) -> Row:
     """Return the row of a call that has ended."""
     signature, result, outcome = context.function_signature, context.result, context.outcome
     arguments = context.arguments if with_arguments else None
@@ -57,9 +57,9 @@ def row_of(context: ExecutionContext, *, with_arguments: bool) -> Row:
         name,
         context.is_successful,
         None if result is None else _known(result.execution_time),
-        None if arguments is None else MASKING.plain(arguments),
+        None if arguments is None else masking.plain(arguments),
         None if outcome is None else outcome.value,
-        None if error is None else MASKING.exception(error, arguments),
+        None if error is None else masking.exception(error, arguments),
         context.call_id,
         qualified_name,
     )

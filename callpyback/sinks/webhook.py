@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from callpyback.core.configuration import checked_clocks, checked_count, checked_seconds, checked_switch
+from callpyback.core.masking import Masking
 from callpyback.core.state_machine import ExecutionState
 from callpyback.delivery.background import BackgroundObserver
 from callpyback.sinks.pauses import Pause
@@ -58,6 +60,7 @@ class WebhookObserver(BackgroundObserver):
         attempts: How many requests an event takes at most.
         allow_http: Whether `http` will do. What is sent can then be read and changed on the way.
         allow_private: Whether addresses that are not public may be reached, such as a server of your own.
+        masked_keys: Names of further secrets, beside those of `Masking`.
         ssl_context: For a certificate authority of your own, or a client's certificate. It must verify certificates. An
             observer that has one can't be pickled.
         dead_letters: How many dead letters are kept: the newest.
@@ -115,6 +118,7 @@ class WebhookObserver(BackgroundObserver):
         attempts: int = 5,
         allow_http: bool = False,
         allow_private: bool = False,
+        masked_keys: Iterable[str] = (),
         ssl_context: ssl.SSLContext | None = None,
         dead_letters: int = 1000,
         max_queue: int = 1000,
@@ -135,6 +139,7 @@ class WebhookObserver(BackgroundObserver):
         self.allow_private = checked_switch("allow_private", allow_private)
         target = checked_target(url, allow_http=self.allow_http, allow_private=self.allow_private)
         self.shown_url = target.shown
+        self._masking = Masking(masked_keys)
         credentials = Credentials(checked_api_key(api_key), checked_secret(secret))
         client = Client(target, checked_ssl_context(ssl_context), allow_private=self.allow_private)
         now, clock = checked_clocks(time_source)
@@ -155,7 +160,7 @@ class WebhookObserver(BackgroundObserver):
 
         Called in the thread of the call. Override it to send something else.
         """
-        return payload_of(context)
+        return payload_of(context, self._masking)
 
     def update(self, context: ExecutionContext) -> None:
         """Put the event of a call into the queue."""

@@ -11,7 +11,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from callpyback.core.functions import full_name
-from callpyback.core.masking import MASKING
+from callpyback.core.masking import MASKING, Masking
 from callpyback.core.safe_repr import one_line
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Event:
         self.attempts = 0
 
 
-def payload_of(context: ExecutionContext) -> dict[str, Any]:
+def payload_of(context: ExecutionContext, masking: Masking = MASKING) -> dict[str, Any]:
     """Return what is said of a call, in plain, bounded, masked data."""
     signature, result, outcome = context.function_signature, context.result, context.outcome
     error = None if result is None else result.exception
@@ -50,9 +50,9 @@ def payload_of(context: ExecutionContext) -> dict[str, Any]:
     return {
         "alert_type": _alert_type(context),
         "function_name": one_line(signature.name),
-        "error_message": None if error is None else MASKING.exception(error, context.arguments),
+        "error_message": None if error is None else masking.exception(error, context.arguments),
         "timestamp": _known(context.timestamp),
-        "arguments": MASKING.plain(context.arguments),
+        "arguments": masking.plain(context.arguments),
         "qualified_name": full_name(signature),
         "execution_time": _known(elapsed),
         "outcome": None if outcome is None else outcome.value,
