@@ -409,6 +409,8 @@ def test_other_variables_are_texts_by_name(environ):
         ("ratio", "2", 2),
         ("on", "true", True),
         ("on", "OFF", False),
+        ("on", "1", True),
+        ("limit", "1", 1),
         ("label", "8", "8"),
         ("label", "true", "true"),
         ("api_key", "", ""),

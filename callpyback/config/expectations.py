@@ -58,7 +58,8 @@ def _readings_of(text: str) -> list[Any]:
     for number in (int, float):
         with contextlib.suppress(ValueError):
             readings.append(number(text))
-    return readings
+    # How switches are often set in an environment; where a number will do, it is a number.
+    return [*readings, text == "1"] if text in ("0", "1") else readings
 
 
 ANYTHING: Final = Expectation("", lambda _: True)
