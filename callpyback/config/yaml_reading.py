@@ -113,7 +113,7 @@ class _Document:
         else:
             located = Located(self._mapping(depth), place)
         if not isinstance(event, yaml.ScalarEvent) and event.tag not in {None, "!", _PREFIX + "seq", _PREFIX + "map"}:
-            located = self._problems.refuse(self._place_of(event), _tag_refusal(event.tag))
+            located = self._problems.refuse(self._place_of(event), _tag_refusal(str(event.tag)))
         if event.anchor is not None:
             self._anchors[event.anchor] = _Anchored(located, self._reading.values - values, self._reading.text - text)
         return located

@@ -189,9 +189,7 @@ class Registration(Patient):
         own: weakref.ref[Registration] = weakref.ref(self)
         try:
             self._reference = weakref.ref(subject, lambda _: _gone(own))
-            self._weak_observer = (weakref.WeakMethod if isinstance(observer, types.MethodType) else weakref.ref)(
-                observer
-            )
+            self._weak_observer = _referring_to(observer)
             self.bind = None
             if self.callback is None:
                 self.update = weakly(told)
@@ -237,6 +235,10 @@ class Registration(Patient):
         """Retire because the observer, weakly held, is gone."""
         self.retire()
         self._ward.lost = True
+
+
+def _referring_to(observer: Any) -> weakref.ref[Any]:
+    return weakref.WeakMethod(observer) if isinstance(observer, types.MethodType) else weakref.ref(observer)
 
 
 def _gone(own: weakref.ref[Registration]) -> None:

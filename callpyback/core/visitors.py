@@ -258,23 +258,21 @@ class observing(Generic[O]):  # noqa: N801 - read as a word: with observing(metr
         target: Any = function
         with looking_at("function", target):
             kind = kind_of(target) if callable(target) else None
-        if kind is FunctionKind.COROUTINE:
-
-            @functools.wraps(target)
-            async def called_inside(*args: Any, **kwargs: Any) -> Any:
-                with self._anew():
-                    return await target(*args, **kwargs)
-
-        elif kind is FunctionKind.FUNCTION:
-
-            @functools.wraps(target)
-            def called_inside(*args: Any, **kwargs: Any) -> Any:
-                with self._anew():
-                    return target(*args, **kwargs)
-
-        else:
+        if kind not in (FunctionKind.COROUTINE, FunctionKind.FUNCTION):
             refuse("function", target, "a function or coroutine function; inside others, use `with observing(...)`")
-        return cast("F", called_inside)
+
+        @functools.wraps(target)
+        async def awaited_inside(*args: Any, **kwargs: Any) -> Any:
+            with self._anew():
+                awaitable: Any = target(*args, **kwargs)
+                return await awaitable
+
+        @functools.wraps(target)
+        def called_inside(*args: Any, **kwargs: Any) -> Any:
+            with self._anew():
+                return target(*args, **kwargs)
+
+        return cast("F", awaited_inside if kind is FunctionKind.COROUTINE else called_inside)
 
     def _anew(self) -> observing[Any]:
         # Several calls may be under way at once, and end in any order.

@@ -239,7 +239,7 @@ def _checked_outcomes(outcome: Any) -> frozenset[Outcome] | None:
         if outcome is None:
             return None
         is_several = isinstance(outcome, Iterable) and not isinstance(outcome, str | bytes)
-        given = list(islice(outcome, _MAX_OUTCOMES)) if is_several else [outcome]
+        given: list[Any] = list(islice(outcome, _MAX_OUTCOMES)) if is_several else [outcome]
         for one in given:
             if not isinstance(one, Outcome):
                 refuse("outcome", outcome, f"some of Outcome.{', '.join(known.name for known in Outcome)}")

@@ -51,6 +51,8 @@ class RelayObserver(BaseObserver):
         ConfigurationError: A parameter is none of these.
     """
 
+    observer: Any
+
     def __init__(
         self, observer: Any, *, states: States | None = None, priority: float | None = None, name: str | None = None
     ) -> None:
