@@ -38,18 +38,13 @@ from callpyback.core.current import CURRENT, NOTHING
 from handling import OwnHandler
 from kinds import BoundWitness, Kind, Witness, collected, drive, ended, pause
 from retrying import Flaky, make, repeating
-from tracking import WATCHING, current_call, tracked
+from tracking import current_call, tracked, watched
 
-__all__ = ["tracked"]
+__all__ = ["tracked", "watched"]
 
 pytestmark = pytest.mark.usefixtures("tracked")
 
 S = ExecutionState
-
-
-@pytest.fixture(params=WATCHING.values(), ids=WATCHING)
-def watched(request):
-    return request.param
 
 
 class Thing:

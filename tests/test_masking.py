@@ -14,6 +14,7 @@ import pytest
 import callpyback.core.masking as module
 from callpyback import ConfigurationError
 from callpyback.core.masking import MASK, MASKING, Masking
+from hostile_texts import HOSTILE
 from kinds import ended
 
 SECRET = "hunter2-XYZ"
@@ -210,22 +211,6 @@ def test_every_line_is_one_line():
     shown = MASKING.arguments({"a\nb": "c\nd", "e": ["f\ng"]})
     assert shown == {"a\\nb": "c\\nd", "e": "['f\\\\ng']"}
     assert "\n" not in MASKING.exception(ValueError("a\nb"))
-
-
-HOSTILE = [
-    "a",
-    "-eyJ",
-    "eyJ-",
-    "://",
-    "://a",
-    "a=",
-    "Bearer ",
-    "bearer",
-    "-----BEGIN PRIVATE KEY-----",
-    "password=[",
-    "'",
-    "\\",
-]
 
 
 @pytest.mark.parametrize("piece", HOSTILE)

@@ -35,18 +35,13 @@ from callpyback.core.telling import TELLING
 from callpyback.testing import assert_healthy, build_context
 from kinds import BoundWitness, Witness, drive, ended
 from retrying import make, repeating
-from tracking import WATCHING, current_call, tracked
+from tracking import current_call, tracked, watched
 
-__all__ = ["tracked"]
+__all__ = ["tracked", "watched"]
 
 pytestmark = pytest.mark.usefixtures("tracked")
 
 S = ExecutionState
-
-
-@pytest.fixture(params=WATCHING.values(), ids=WATCHING)
-def watched(request):
-    return request.param
 
 
 def noting(notes):

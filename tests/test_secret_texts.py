@@ -8,21 +8,7 @@ import pytest
 
 import callpyback.core.secret_texts as module
 from callpyback.core.secret_texts import MASK, masked_text
-
-HOSTILE = [
-    "a",
-    "-eyJ",
-    "eyJ-",
-    "://",
-    "://a",
-    "a=",
-    "Bearer ",
-    "bearer",
-    "-----BEGIN PRIVATE KEY-----",
-    "password=[",
-    "'",
-    "\\",
-]
+from hostile_texts import HOSTILE
 
 
 @pytest.mark.parametrize("piece", HOSTILE)

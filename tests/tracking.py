@@ -12,7 +12,7 @@ from callpyback.core.current_call import current_call
 from callpyback.core.tracking import TRACKING
 from kinds import Forgetful
 
-__all__ = ["WATCHING", "current_call", "tracked"]
+__all__ = ["WATCHING", "current_call", "tracked", "watched"]
 
 # Importing `current_call` has switched it on, and tests are collected in one process with others.
 TRACKING.switch_off()
@@ -34,3 +34,9 @@ WATCHING: dict[str, Callable[..., CallPyBack]] = {
     "with locals": lambda *observers, **options: CallPyBack(observers, variable_names=["value"], **options),
 }
 """Decorators whose wrappers run different code."""
+
+
+@pytest.fixture(params=WATCHING.values(), ids=WATCHING)
+def watched(request):
+    """Make decorators, of one sort after the other."""
+    return request.param
