@@ -13,10 +13,15 @@ if TYPE_CHECKING:
     from callpyback.core.registration import Registration
 
 
-def identity_of(observer: Any) -> Any:
+Identity = int | tuple[int, int | str]
+
+
+def identity_of(observer: Any) -> Identity:
     """Return what tells an observer from all others while it lives: a bound method is a new object each time."""
     if isinstance(observer, types.MethodType):
         return id(observer.__self__), id(observer.__func__)
+    if isinstance(observer, types.BuiltinMethodType | types.MethodWrapperType):
+        return id(observer.__self__), observer.__name__
     return id(observer)
 
 
@@ -26,9 +31,9 @@ class Known:
     __slots__ = ("_by_identity", "_by_name", "_identities", "_numbers")
 
     def __init__(self) -> None:
-        self._by_identity: dict[Any, Registration] = {}
+        self._by_identity: dict[Identity, Registration] = {}
         self._by_name: dict[str, Registration] = {}
-        self._identities: dict[Registration, Any] = {}
+        self._identities: dict[Registration, Identity] = {}
         self._numbers: dict[str, int] = {}
 
     def refuse_twice(self, observer: Any) -> None:
@@ -83,7 +88,7 @@ class Known:
     def discard(self, registration: Registration) -> None:
         """Forget a registration."""
         identity = self._identities.pop(registration, None)
-        if self._by_identity.get(identity) is registration:
+        if identity is not None and self._by_identity.get(identity) is registration:
             del self._by_identity[identity]
         if self._by_name.get(registration.name) is registration:
             del self._by_name[registration.name]

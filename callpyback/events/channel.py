@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from callpyback.core.forks import reset_after_fork
 from callpyback.core.health import Ward
-from callpyback.core.known import Known
+from callpyback.core.known import Known, identity_of
 from callpyback.core.safe_repr import safe_repr
 from callpyback.errors import ConfigurationError, nearest
-from callpyback.events.connection import key_of
 from callpyback.events.lineup import Lineup, Ready, Told
 from callpyback.events.listener import EventListener
 from callpyback.events.seen import Seen
@@ -93,7 +92,7 @@ class Channel:
         """
         with self._lock:
             self._forget_lost()
-            key = key_of(asked.observer)
+            key = identity_of(asked.observer)
             if key in self._listeners:
                 message = (
                     f"handler {safe_repr(asked.observer)} is registered on {self.where} already: it would be told "
@@ -131,7 +130,7 @@ class Channel:
             ConfigurationError: It is not registered here.
         """
         with self._lock:
-            known = self._listeners.get(key_of(handler))
+            known = self._listeners.get(identity_of(handler))
             if known is not None and not known.registration.retired:
                 return known
             listeners = self.listeners

@@ -10,11 +10,10 @@ from typing import Any, Final
 from callpyback.core.configuration import refuse
 from callpyback.core.functions import FunctionKind, kind_of
 from callpyback.core.health import Patient, Ward
+from callpyback.core.known import identity_of
 from callpyback.core.registration import weakly
 
 _order: Final = itertools.count()
-
-Key = int | tuple[int, int | str]
 
 
 class NotAwaitedError(TypeError):
@@ -33,7 +32,7 @@ class Connection(Patient):
 
     def __init__(self, callback: Callable[..., Any], name: str, priority: float, ward: Ward) -> None:
         super().__init__(ward)
-        self.key = key_of(callback)
+        self.key = identity_of(callback)
         self.name = name
         self.sort_key = (-priority, next(_order))
         self.acall = callback
@@ -69,12 +68,3 @@ class Connection(Patient):
     def _refuse_to_await(self, *_args: Any, **_kwargs: Any) -> None:
         message = f"callback {self.name!r} is async, and emit() can't await it: use `await hook.aemit(...)`"
         raise NotAwaitedError(message)
-
-
-def key_of(callback: Any) -> Key:
-    """Return what tells a callback from all others while it lives: a method is a new object each time it is read."""
-    subject = getattr(callback, "__self__", None)
-    if subject is None:
-        return id(callback)
-    function = getattr(callback, "__func__", None)
-    return id(subject), str(getattr(callback, "__name__", "")) if function is None else id(function)

@@ -9,10 +9,11 @@ from typing import Any, Final
 from callpyback.core.configuration import checked_switch, looking_at, refuse
 from callpyback.core.functions import FunctionKind, kind_of
 from callpyback.core.health import Ward
+from callpyback.core.known import Identity, identity_of
 from callpyback.core.observer_checks import checked_priority
 from callpyback.core.safe_repr import safe_repr
 from callpyback.errors import ConfigurationError, nearest
-from callpyback.events.connection import Connection, Key, key_of
+from callpyback.events.connection import Connection
 from callpyback.observers.callback_parameters import name_of
 
 _SORT_KEY: Final = attrgetter("sort_key")
@@ -39,7 +40,7 @@ class Connections:
         self._clock = clock
         self._limit = limit
         self._ward: Ward | None = None
-        self.by_key: dict[Key, Connection] = {}
+        self.by_key: dict[Identity, Connection] = {}
         self._by_name: dict[str, Connection] = {}
         self._numbers: dict[str, int] = {}
         self._pauses: list[None] = []
@@ -109,7 +110,7 @@ class Connections:
 
     def find(self, callback: Any) -> Connection | None:
         """Return the connection of a callback, given itself or its name; None if there is none."""
-        return self._by_name.get(callback) if isinstance(callback, str) else self.by_key.get(key_of(callback))
+        return self._by_name.get(callback) if isinstance(callback, str) else self.by_key.get(identity_of(callback))
 
     def found(self, callback: Any, where: object) -> Connection:
         """Return the connection of a callback, given itself or its name.

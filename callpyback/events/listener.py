@@ -12,12 +12,13 @@ from callpyback.core.functions import FunctionKind, kind_of
 from callpyback.core.interest import Interest, Want, matches
 from callpyback.core.registration import Registration
 from callpyback.errors import ConfigurationError
-from callpyback.events.connection import Key, NotAwaitedError
+from callpyback.events.connection import NotAwaitedError
 from callpyback.events.event import Event
 from callpyback.events.forms import checked_events, handler_of, has_every_attribute, name_of, takes_bus
 
 if TYPE_CHECKING:
     from callpyback.core.health import Ward
+    from callpyback.core.known import Identity
     from callpyback.core.subscription import Subscription
     from callpyback.events.bus import EventBus
 
@@ -55,7 +56,7 @@ class EventListener:
 
     __slots__ = ("_atell", "_interests", "_tell", "everything", "given", "key", "registration")
 
-    def __init__(self, asked: Subscription, events: Any, bus: EventBus, ward: Ward, key: Key) -> None:
+    def __init__(self, asked: Subscription, events: Any, bus: EventBus, ward: Ward, key: Identity) -> None:
         observer = asked.observer
         if asked.states is not None:
             refuse("states", asked.states, "none: events have no states; choose by `events`, `match` or `when`")
